@@ -1,4 +1,4 @@
-"""Solve frames of the sky blind, calibrate their camera, align them, notice when it moves."""
+"""Solve star fields blind, calibrate cameras, align frames, and detect camera movement."""
 
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ CalibrateResult = CalibrationResult
 # Packages that are imported when they are first used.
 _PACKAGES = ("alignment", "batch", "movement", "plot", "report", "scene", "simulate", "wcs")
 
-# What not every program needs is imported when it is first asked for.
+# Names that not every program needs; they are imported on first use.
 _LATER = {
     "align": "boresight.alignment.align",
     "ImageCatalog": "boresight.alignment.images",
@@ -96,7 +96,7 @@ _LATER = {
 }
 
 
-if not TYPE_CHECKING:  # for which all names are above: it is to find misspelt ones
+if not TYPE_CHECKING:  # type checkers see all names above, and find misspelt ones
 
     def __getattr__(name: str) -> object:
         from importlib import import_module

@@ -1,10 +1,10 @@
-"""The folder in which databases and downloaded catalogues are kept for the next time.
+"""The cache folder, in which databases and downloaded catalogues are kept for later use.
 
 It is the user's cache folder (on Linux `~/.cache/boresight`); the environment variable
-`BORESIGHT_CACHE_DIR` names another. Everything in it can be made again, so it may be deleted at any
-time. When it grows beyond `LIMIT_BYTES`, what has not been used for longest is removed. A database
-is compared with its checksums when it is opened for the first time, and again whenever its file has
-changed; one that is damaged is made anew.
+`BORESIGHT_CACHE_DIR` names another. Everything in it can be generated again, so it may be deleted
+at any time. If it grows beyond `LIMIT_BYTES`, the files unused for the longest time are removed. A
+database is compared with its checksums when it is opened for the first time, and again whenever its
+file has changed; a damaged one is generated again.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def folder() -> Path:
 
 
 def files() -> list[Path]:
-    """Return the databases and catalogues that are kept, sorted by name.
+    """Return the files of databases and catalogues in the cache folder, sorted by name.
 
     Returns
     -------
@@ -80,9 +80,9 @@ def clear() -> None:
 
 
 def entry(kind: str, suffix: str, *content: object) -> Path:
-    """Path of what `content` (values with a lasting `repr`) determines; its folder is made.
+    """Return the path of the entry for `content` (values with a stable `repr`).
 
-    Raises `OSError` where the folder cannot be made.
+    The folder is created; raises `OSError` if that fails.
     """
     import hashlib
 
@@ -93,14 +93,14 @@ def entry(kind: str, suffix: str, *content: object) -> Path:
 
 
 def touch(path: Path) -> None:
-    """Note that a file is in use, so that others are removed first."""
+    """Mark a file as used now, so that other files are removed first."""
     with contextlib.suppress(OSError):
-        # The time of the last change stays: it tells whether the file is the one that was checked.
+        # The modification time stays unchanged: it identifies the version that was verified.
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def is_verified(path: Path) -> bool:
-    """Whether `note_verified` was called for the file as it is now."""
+    """Whether the file is unchanged since `note_verified` was called for it."""
     try:
         return _stamp_of(path).read_text() == _identity(path)
     except OSError:
@@ -108,15 +108,15 @@ def is_verified(path: Path) -> bool:
 
 
 def note_verified(path: Path) -> None:
-    """Note that the content of a file was found right."""
+    """Record that the content of a file was verified."""
     with contextlib.suppress(OSError):
         write_atomically(_stamp_of(path), _identity(path).encode())
 
 
 def prune(keep: Path) -> None:
-    """Remove what has not been used for longest until the folder is within its limit.
+    """Remove the files unused for the longest time until the folder is within its limit.
 
-    `keep`, which was just made, stays.
+    `keep`, which was just written, is not removed.
     """
     _core.remove_temporaries(folder())
     found = []

@@ -1,6 +1,6 @@
 """Exceptions raised by Boresight.
 
-A frame that does not solve is no error: the solver returns `None` for it.
+A frame that does not solve is not an error: the solver returns `None` for it.
 """
 
 __all__ = ["BoresightError", "FileFormatError", "InputError", "NarrowFieldError",
@@ -12,7 +12,7 @@ class BoresightError(Exception):
 
 
 class InputError(BoresightError, ValueError):
-    """An argument cannot be worked with; the message says which, what was wrong and the mend."""
+    """An argument is invalid; the message names the argument, the fault and the correction."""
 
 
 class FileFormatError(BoresightError, ValueError):
@@ -24,8 +24,8 @@ class NarrowFieldError(InputError):
 
 
 class TimeLimitError(BoresightError, TimeoutError):
-    """Work did not end in the time that it was given."""
+    """Work did not end within its time limit."""
 
 
 class UndeterminedError(BoresightError, ValueError):
-    """The data do not determine what was asked for."""
+    """The data do not determine the requested quantities."""

@@ -17,14 +17,14 @@ __all__ = ["SolverDatabase"]
 
 @named
 class SolverDatabase(PatternDatabase):
-    """Stars and patterns of four of them, by which frames are solved.
+    """Database of stars, and of patterns of four stars, with which frames are solved.
 
     Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
-    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
-    file's path where it has one, else by its bytes.
+    `load_from_file`. It is immutable, may be used by many threads at once, and is pickled as the
+    path of its file if it has one, else as its bytes.
 
-    The file is read in place: opening takes the same time whatever its size, and processes that
-    open one file share its memory.
+    The file is memory-mapped: opening takes the same time whatever its size, and processes that
+    open the same file share its memory.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class SolverDatabase(PatternDatabase):
     epoch : float
         Julian year of the stars' positions.
     parameters : DatabaseParameters
-        Parameters of generation, with what was left to choose filled in.
+        Parameters of generation, with the values that replaced `None`.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class SolverDatabase(PatternDatabase):
 
     __slots__ = ()
 
-    # The function, with the database for its first argument: all that it says holds here.
+    # The function as a method, with the database as its first argument; its docstring applies.
     solve_from_centroids = solve_from_centroids
 
     def calibrate_camera(
@@ -57,7 +57,7 @@ class SolverDatabase(PatternDatabase):
     ) -> CalibrationResult:
         """Fit one camera model to many solved frames.
 
-        The method form of `boresight.calibrate_camera`, which explains all arguments.
+        This is the method form of `boresight.calibrate_camera`, which describes all arguments.
 
         Returns
         -------

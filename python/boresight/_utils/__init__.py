@@ -1,1 +1,1 @@
-"""Pieces that several packages share: arguments, arrays, statistics, files, progress."""
+"""Helpers shared by several packages: arguments, arrays, statistics, files, progress."""

@@ -1,4 +1,4 @@
-"""Checks of arguments, for all packages: each names the argument, what is wrong, and the repair."""
+"""Checks of arguments. Their error messages name the argument, the fault and the repair."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
 
-#: Largest whole number that is taken: that of 64 bits.
+#: Largest accepted whole number: the largest signed one of 64 bits.
 MOST = 2**63 - 1
 
 
-@functools.cache  # asked for with every frame
+@functools.cache  # called for every frame
 def keyword_defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Defaults of a function's arguments, by name."""
     parameters = inspect.signature(function).parameters.values()
@@ -30,7 +30,7 @@ def keyword_defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def check_options(options: Mapping[str, Any], known: type) -> None:
-    """Refuse names that a `TypedDict` of options does not have."""
+    """Raise an error for option names that are not in the `TypedDict` `known`."""
     if not isinstance(options, Mapping):
         raise TypeError(f"options are a {type(options).__name__}, not a mapping")
     names = known.__annotations__
@@ -44,7 +44,10 @@ def check_options(options: Mapping[str, Any], known: type) -> None:
 def check_keywords(
     options: Mapping[str, Any], function: Callable[..., Any], name: str = ""
 ) -> None:
-    """Refuse names that are no optional arguments of a function; `name` is that of the mapping."""
+    """Raise an error for names that are not optional arguments of a function.
+
+    `name` is the name of the argument that holds `options`, for the message.
+    """
     known = keyword_defaults(function)
     for option in options:
         if option not in known:
@@ -53,7 +56,7 @@ def check_keywords(
 
 
 def number(name: str, value: Any, repair: str) -> float:
-    """Check a number; True and False are none."""
+    """Check a number and return it as a float; booleans are not accepted."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -63,7 +66,7 @@ def number(name: str, value: Any, repair: str) -> float:
 
 
 def probability(name: str, value: Any) -> float:
-    """Check a probability: 0 and 1 are none that can be asked for."""
+    """Check a probability, which must be above 0 and below 1."""
     asked = number(name, value, "give a probability")
     if not 0.0 < asked < 1.0:
         raise InputError(f"{name}: {value} is no probability; give one above 0, below 1")
@@ -71,7 +74,7 @@ def probability(name: str, value: Any) -> float:
 
 
 def check_names(argument: str, given: Any, known: Collection[str]) -> None:
-    """Refuse names that are none of those that are known."""
+    """Raise an error unless the argument is a list of known names."""
     names = list(given) if isinstance(given, list | tuple | set | frozenset) else None
     if names is None or not all(isinstance(name, str) and name in known for name in names):
         raise InputError(
@@ -80,7 +83,7 @@ def check_names(argument: str, given: Any, known: Collection[str]) -> None:
 
 
 def _in_unit(name: str, value: Any, unit: str, same: tuple[str, ...], repair: str) -> Any:
-    """Give the plain numbers of a value, converted if it has a unit of its own."""
+    """Return the plain numbers of a value, converted to `unit` if the value has another unit."""
     own = getattr(value, "unit", None)
     if own is None:
         return value
@@ -96,30 +99,30 @@ def _in_unit(name: str, value: Any, unit: str, same: tuple[str, ...], repair: st
 
 
 def angles(name: str, values: Any, repair: str = "give degrees") -> Any:
-    """Give angles in degrees: plain numbers as they are, those with units converted."""
+    """Return angles in degrees; plain numbers are degrees, values with units are converted."""
     return _in_unit(name, values, "deg", ("", "deg"), repair)
 
 
 def pixels(name: str, values: Any) -> Any:
-    """Give positions in pixels as plain numbers; those in other units are refused."""
+    """Return positions in pixels as plain numbers; other units raise an error."""
     same = ("", "pix", "pixel", "pixels", "px")
     return _in_unit(name, values, "pix", same, "give pixels")
 
 
 def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
-    """Check an angle: a number of degrees or a Quantity."""
+    """Check an angle, a number of degrees or a Quantity, and return it in degrees."""
     if isinstance(value, float):  # nearly always
         return float(value)
     return number(name, angles(name, value, repair), repair)
 
 
 def radians(name: str, value: Any) -> float | None:
-    """Check an angle, a number of degrees or a Quantity, which may be missing."""
+    """Check an angle, a number of degrees or a Quantity or None, and return it in radians."""
     return None if value is None else math.radians(degrees(name, value))
 
 
 def count(name: str, value: Any) -> int:
-    """Check a whole number from 0 up, which may be a float (500.0); True and False are none."""
+    """Check a whole number of at least 0; 500.0 is accepted, booleans are not."""
     if type(value) is int and 0 <= value <= MOST:  # nearly always
         return value
     try:
@@ -136,12 +139,12 @@ def count(name: str, value: Any) -> int:
 
 
 def optional_count(name: str, value: Any) -> int | None:
-    """Check a whole number from 0 up, or None."""
+    """Check a whole number of at least 0, or None."""
     return None if value is None else count(name, value)
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """Check a whole number of a range."""
+    """Check a whole number from `least` to `most`."""
     checked = count(name, value)
     if not least <= checked <= most:
         raise InputError(f"{name}: {checked} is not from {least} to {most}")
@@ -149,7 +152,7 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def vector(name: str, values: ArrayLike, length: int | None = None) -> list[float]:
-    """Check a one-dimensional sequence of numbers, of this length if one is given."""
+    """Check a one-dimensional sequence of numbers and, if `length` is given, its length."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -162,7 +165,7 @@ def vector(name: str, values: ArrayLike, length: int | None = None) -> list[floa
 
 
 def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, float] | None:
-    """Check a velocity along the axes of ICRS, which may be missing."""
+    """Check a velocity along the axes of ICRS in km/s, or None."""
     if velocity is None:
         return None
     components = vector(name, velocity)
@@ -180,7 +183,7 @@ def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, 
 
 
 def cone(ra_deg: Any, dec_deg: Any, radius_deg: Any) -> tuple[float, float, float]:
-    """Check a cone of the sky; right ascension, declination and radius in radians."""
+    """Check a cone on the sky; return right ascension, declination and radius in radians."""
     ra_deg, dec_deg = degrees("ra_deg", ra_deg), degrees("dec_deg", dec_deg)
     radius_deg = degrees("radius_deg", radius_deg)
     if not np.isfinite(ra_deg):
@@ -193,7 +196,7 @@ def cone(ra_deg: Any, dec_deg: Any, radius_deg: Any) -> tuple[float, float, floa
 
 
 def image_size(image_shape: Any) -> tuple[int, int]:
-    """Check (height, width) of an image; (width, height)."""
+    """Check the (height, width) of an image and return (width, height)."""
     try:
         height, width = (_whole_pixels(side) for side in image_shape)
     except (TypeError, ValueError, OverflowError):
@@ -208,7 +211,7 @@ def image_size(image_shape: Any) -> tuple[int, int]:
 
 
 def _whole_pixels(side: Any) -> int:
-    """Take 512 and 512.0, and refuse 512.5."""
+    """Convert 512 and 512.0 to int; raise ValueError for 512.5."""
     whole = int(side)
     if whole != side:
         raise ValueError
@@ -216,7 +219,7 @@ def _whole_pixels(side: Any) -> int:
 
 
 def one_shape(named: list[tuple[str, Any]]) -> tuple[int, int] | None:
-    """Check that everything named has one image shape; `None` of nothing."""
+    """Check that all (name, shape) pairs have the same shape, and return it; None if empty."""
     for name, shape in named[1:]:
         if tuple(shape) != tuple(named[0][1]):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Points and directions: as users give them, and as the core takes them."""
+"""Conversions of points, directions, rotations and values between users, numpy and the core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def block_means(image: NDArray[Any], step: int) -> Floats:
-    """Give means of squares of pixels; what is left over at the far edges is cut off."""
+    """Means of blocks of `step` x `step` pixels; incomplete blocks at the far edges are dropped."""
     rows, columns = (side // step for side in image.shape)
     whole = np.asarray(image[: rows * step, : columns * step], dtype=np.float64)
     means: Floats = whole.reshape(rows, step, columns, step).mean(axis=(1, 3))
@@ -25,21 +25,21 @@ def block_means(image: NDArray[Any], step: int) -> Floats:
 
 
 def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
-    """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
+    """Return the unit vectors (..., 3) of right ascensions and declinations in degrees."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
-    """Give the angles in radians of vectors (..., 3) of any length, in -π to π and -π/2 to π/2."""
+    """Longitude (-π to π) and latitude (-π/2 to π/2) of vectors (..., 3) of any length, radians."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
 
 
 def east_north(vectors: Floats) -> tuple[Floats, Floats]:
-    """Give unit vectors to the east and the north at unit vectors (..., 3).
+    """Return the unit vectors to the east and the north at unit vectors (..., 3).
 
-    At a pole as on the meridian of longitude 0.
+    At a pole the longitude is taken as 0.
     """
     longitude, _ = longitude_latitude(vectors)
     east = np.stack([-np.sin(longitude), np.cos(longitude), np.zeros_like(longitude)], axis=-1)
@@ -47,22 +47,22 @@ def east_north(vectors: Floats) -> tuple[Floats, Floats]:
 
 
 def rotation_about(vector: ArrayLike) -> Floats:
-    """Give the (3, 3) rotation about a vector by its length in radians (Rodrigues)."""
+    """Rotation matrix (3, 3) about a vector by its length in radians (Rodrigues)."""
     x, y, z = np.asarray(vector, np.float64)
     angle = math.hypot(x, y, z)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    # sin(angle) / angle and (1 - cos(angle)) / angle**2, also where the angle is nothing.
+    # sin(angle) / angle and (1 - cos(angle)) / angle**2, valid also for an angle of zero.
     sine, half = np.sinc(angle / np.pi), np.sinc(angle / (2.0 * np.pi))
     return np.asarray(np.eye(3) + sine * cross + 0.5 * half**2 * (cross @ cross))
 
 
 def quaternion_of(rotation: Floats) -> Floats:
-    """Give the unit quaternion (4,), scalar first, of a (3, 3) rotation."""
+    """Return the unit quaternion (4,), scalar first, of a rotation matrix (3, 3)."""
     return np.array(core.quaternion_of_matrix(rotation.tolist()))
 
 
 def rotation_of(quaternion: ArrayLike) -> Floats:
-    """Give the (3, 3) rotation of a unit quaternion, scalar first."""
+    """Rotation matrix (3, 3) of a unit quaternion, scalar first."""
     w, x, y, z = np.asarray(quaternion, np.float64)
     return np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -72,9 +72,10 @@ def rotation_of(quaternion: ArrayLike) -> Floats:
 
 
 def convex_hull(points: Floats) -> NDArray[np.intp]:
-    """Rows of the corners of the convex hull of (n, 2) points, counterclockwise from the leftmost.
+    """Row numbers of the corners of the convex hull of (n, 2) points.
 
-    Andrew's monotone chain. Of points on one line the two ends; of one point alone, nothing.
+    Andrew's monotone chain, counterclockwise from the leftmost point. For points on one line the
+    corners are its two ends; for a single point there are none.
     """
 
     def half(rows: NDArray[np.intp]) -> list[int]:
@@ -94,7 +95,7 @@ def convex_hull(points: Floats) -> NDArray[np.intp]:
 
 
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Broadcast x and y, pixels, to (n, 2) rows, and their shape."""
+    """Broadcast pixel coordinates x and y; return them as (n, 2) rows, and their common shape."""
     x, y = pixels("x", x), pixels("y", y)
     try:
         xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
@@ -104,7 +105,7 @@ def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
 
 
 def split(points: Floats, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Columns of (n, 2) rows in the caller's shape; plain floats for a single point."""
+    """Split (n, 2) rows into x and y of the given shape; plain floats for the shape ()."""
     x, y = points[:, 0].reshape(shape), points[:, 1].reshape(shape)
     return (x, y) if shape else (x.item(), y.item())
 
@@ -116,7 +117,7 @@ def map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Float
 
 
 def plain_rows(table: Any) -> list[dict[str, Any]]:
-    """Give the rows of a table as numbers and text, without units; None where one is masked."""
+    """Rows of a table as dicts of plain numbers and text, without units; masked values are None."""
     columns = {name: getattr(table[name], "value", table[name]) for name in table.colnames}
     return [
         {
@@ -128,7 +129,7 @@ def plain_rows(table: Any) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON knows: numbers, text, lists and mappings of them; NaN is None."""
+    """Convert a value to JSON types: numbers, text, lists and dicts; NaN and infinity give None."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

@@ -1,4 +1,4 @@
-"""Where the pixels of an image look, by any WCS of astropy's common interface (APE 14)."""
+"""Sky positions of pixels by any WCS with astropy's common interface (APE 14)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 
 def is_wcs(given: Any) -> bool:
-    """Whether this is a WCS, of astropy, gwcs or another package."""
+    """Whether an object is a WCS, of astropy, gwcs or another package."""
     return hasattr(given, "pixel_to_world") and hasattr(given, "pixel_n_dim")
 
 
 def sky_of_pixels(
     wcs: Any, columns: ArrayLike, rows: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Right ascensions and declinations of 0-based pixels, degrees in ICRS; None without them.
+    """ICRS right ascensions and declinations of 0-based pixels in degrees; None on failure.
 
-    The WCS may be of any celestial frame that astropy can turn into ICRS, with the declination
-    first, or with further axes, such as those of a spectral cube, at whose first pixel it is asked.
+    The WCS may have any celestial frame that astropy can convert to ICRS, and any order of its
+    axes. It may have further axes, such as those of a spectral cube, which are evaluated at their
+    first pixel.
     """
     celestial = wcs
     if hasattr(wcs, "sub") and getattr(wcs, "has_celestial", False) and wcs.pixel_n_dim > 2:
@@ -38,15 +39,15 @@ def sky_of_pixels(
                 world = celestial.pixel_to_world(columns, rows, *further)
                 sky = _icrs(celestial, next(w for w in _listed(world) if hasattr(w, "icrs")))
                 ra, dec = sky.ra.deg, sky.dec.deg
-        except Exception:  # astropy's, wcslib's and gwcs's have no common base
+        except Exception:  # errors of astropy, wcslib and gwcs have no common base class
             return None
     return (ra, dec) if bool(np.all(np.isfinite(ra) & np.isfinite(dec))) else None
 
 
 def _is_equatorial(wcs: Any) -> bool:
-    """Whether a WCS of FITS gives right ascension and declination in ICRS, in this order.
+    """Whether a FITS WCS gives right ascension and declination in ICRS, in this order.
 
-    Its numbers are then taken as they are; astropy's objects for them take fifty times as long.
+    The numbers of such a WCS are used directly, which is fifty times faster than astropy's objects.
     """
     from astropy.coordinates import ICRS
     from astropy.wcs import WCS
@@ -62,7 +63,10 @@ def _is_equatorial(wcs: Any) -> bool:
 
 
 def _icrs(wcs: Any, sky: SkyCoord) -> SkyCoord:
-    """Turn what astropy gives for a WCS into ICRS: ecliptic longitudes it takes for equatorial."""
+    """Convert astropy's coordinates of a WCS to ICRS.
+
+    astropy treats ecliptic longitudes as equatorial ones; this is corrected here.
+    """
     from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 
     if getattr(getattr(wcs, "wcs", None), "lngtyp", "").strip() != "ELON":

@@ -1,4 +1,4 @@
-"""The time that a call was given, heard by what takes long on its way."""
+"""A deadline for reading a frame, which slow loops and file reads check."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from boresight.errors import TimeLimitError
 
 __all__ = ["after", "check_time", "heard", "is_limited", "until"]
 
-#: Bytes that are read at a time at least.
+#: Size of the read buffer, in bytes.
 READ_BYTES = 8192
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
 class _OutOfTime(BaseException):
-    """It passes by all who take any `Exception` for a fault of a file, as Ctrl-C does."""
+    """Raised after the deadline.
+
+    As a `BaseException` it is not caught by decoders that treat any `Exception` as a damaged file.
+    """
 
 
 def after(timeout_ms: float | None) -> float:
-    """Give when so many milliseconds are over, as `time.monotonic` tells; never for None."""
+    """Deadline in `timeout_ms` milliseconds, on the clock `time.monotonic`; infinity for None."""
     return math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
 
 
 @contextmanager
 def until(deadline: float) -> Iterator[None]:
-    """Give what is called here the time to `deadline`, as `time.monotonic` tells.
+    """Set the deadline, on the clock `time.monotonic`, for everything that is called in the block.
 
     Raises
     ------
     TimeLimitError
-        If `check_time` was called later.
+        If `check_time` is called in the block after the deadline.
     """
     token = _deadline.set(min(deadline, _deadline.get()))
     try:
@@ -48,18 +51,18 @@ def until(deadline: float) -> Iterator[None]:
 
 
 def check_time() -> None:
-    """Leave the work if its time is over; for loops of which each step is short."""
+    """Stop the work if the deadline has passed; to be called in loops whose steps are short."""
     if time.monotonic() > _deadline.get():
         raise _OutOfTime
 
 
 def is_limited() -> bool:
-    """Whether there is a deadline."""
+    """Whether a deadline is set."""
     return _deadline.get() < math.inf
 
 
 class _Trouble(BaseException):
-    """Carry what a file raised past decoders: it is no damage of its content."""
+    """Carries an error of reading a file past decoders, which would report damaged content."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -68,10 +71,10 @@ class _Trouble(BaseException):
 
 @contextmanager
 def heard(file: IO[bytes]) -> Iterator[io.BufferedReader]:
-    """Give a binary file of which every read hears the time: decoders read while they work.
+    """Wrap a binary file so that every read checks the deadline, because decoders read in steps.
 
-    What goes wrong with the file itself, such as a server that does not go on, is raised as it is,
-    whatever decoders make of errors that they meet.
+    Errors of the file itself, such as a server that stops sending, are raised unchanged, even if
+    a decoder would turn them into other errors.
     """
     try:
         yield io.BufferedReader(_Heard(file), READ_BYTES)

@@ -1,4 +1,4 @@
-"""Values that are kept in JSON files."""
+"""Reading and writing of values in JSON files, and of arrays in npz files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ __all__ = [
 
 
 def write_json(path: str | os.PathLike[str], document: object, indent: int = 2) -> None:
-    """Write a JSON file, readable by people, whole or not at all."""
+    """Write an indented JSON file, atomically."""
     import json
 
     write_atomically(path, (json.dumps(document, indent=indent) + "\n").encode())
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; a ``ValueError`` if it is none, an `InputError` of a pipe or device.
+    """Read a JSON file.
 
-    None is also one that is nested too deeply, or tells a name twice, of which one would win.
+    Raises ``ValueError`` if the content is not JSON, is nested too deeply, or has a repeated name
+    in an object; raises `InputError` for a pipe or a device.
     """
     import json
 
@@ -45,7 +46,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the object of its names and values, no name twice."""
+    """Make a dict of the names and values of a JSON object; repeated names raise an error."""
     told = dict(pairs)
     if len(told) < len(pairs):
         names = [name for name, _ in pairs]
@@ -55,12 +56,12 @@ def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> None:
-    """Check the kind and version that a document tells.
+    """Check the kind and version of a document.
 
     Raises
     ------
     FileFormatError
-        If it is of another kind, or of a version that is unknown here.
+        If the document has another kind, or a version that is not in `versions`.
     """
     if not isinstance(data, Mapping) or data.get("format") != kind:
         raise FileFormatError(f"this is not a Boresight {words}")
@@ -86,12 +87,12 @@ def pack_arrays(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
 
 
 def unpack_arrays(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Unpack the header and the arrays of `pack_arrays`.
+    """Unpack the header and the arrays that `pack_arrays` has packed.
 
     Raises
     ------
     Exception
-        Of any class, if they are none, or the header's ``format`` is another.
+        Of any class, if the data are not such a file or the header's ``format`` is not `kind`.
     """
     import json
 
@@ -104,26 +105,29 @@ def unpack_arrays(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Any
 
 @named
 class JsonDocument:
-    """A value that is saved as a JSON file and loaded again, by `to_dict` and `from_dict`."""
+    """Base class of values that are saved to JSON files and loaded from them.
+
+    Subclasses define `to_dict` and `from_dict`.
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain numbers of the file."""
+        """Return the content of the file as a dict of plain values."""
 
     @classmethod
     @abstractmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Make it of `to_dict`."""
+        """Make the value from a dict that `to_dict` has returned."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as a JSON file, readable by people and exact to the last bit.
+        """Save to an indented JSON file, exact to the last bit.
 
         Parameters
         ----------
         path : path-like
-            File to create or replace. It is written whole or not at all.
+            File to create or replace. It is written atomically.
         """
         write_json(path, self.to_dict())
 
@@ -141,12 +145,12 @@ class JsonDocument:
         FileFormatError
             If the file is damaged, of another version, or of another kind.
         InputError
-            If it is a pipe or a device.
+            If the path is a pipe or a device.
         OSError
-            If it cannot be read.
+            If the file cannot be read.
         """
         check_is_file(path)
         try:
             return cls.from_dict(read_json(path))
-        except ValueError as error:  # of JSON, of the encoding, or a FileFormatError
+        except ValueError as error:  # not JSON, wrong encoding, or a FileFormatError
             raise FileFormatError(f"{os.fspath(path)}: {error}") from error

@@ -1,4 +1,4 @@
-"""Packages that only some functions need: each is brought by an extra of the installation."""
+"""Errors for optional packages, which extras of the installation provide."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["check_extra", "missing_extra"]
 
 
 def missing_extra(package: str, extra: str, what: str = "") -> ModuleNotFoundError:
-    """Make the error for a package that is not installed, which names the extra.
+    """Make the error for a package that is not installed, with the extra that provides it.
 
     Parameters
     ----------
     package : str
-        The package.
+        Name of the package.
     extra : str
-        The extra that brings it.
+        Name of the extra that installs the package.
     what : str
-        Purpose, as the beginning of the message, such as ``"path: none is given and "``.
+        Beginning of the message, such as ``"path: none is given and "``.
     """
     return ModuleNotFoundError(
         f"{what}the package {package} is not installed; "
@@ -27,6 +27,6 @@ def missing_extra(package: str, extra: str, what: str = "") -> ModuleNotFoundErr
 
 
 def check_extra(package: str, extra: str) -> None:
-    """Raise that error if a package is not installed."""
+    """Raise the error of `missing_extra` if a package is not installed."""
     if find_spec(package) is None:
         raise missing_extra(package, extra)

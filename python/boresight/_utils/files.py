@@ -1,4 +1,4 @@
-"""Files: read where they are files, and written atomically."""
+"""Reading of regular files, and atomic writing."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ from boresight.errors import InputError
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Refuse pipes and devices, of which the end may never come; what is missing is none.
+    """Raise an error for pipes and devices, which may have no end; a missing file is accepted.
 
     Raises
     ------
     InputError
-        If the path leads to one.
+        If the path leads to a pipe or a device.
     """
     try:
         mode = Path(path).stat().st_mode
     except OSError:
-        return  # told by whoever opens it
+        return  # opening the file raises the error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(
             f"path: {os.fspath(path)} is a pipe or a device; give the path of a file, or the "
@@ -35,25 +35,24 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     InputError
-        As `check_is_file`.
+        If the path leads to a pipe or a device.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     check_is_file(path)
     return Path(path).read_bytes()
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path`: a reader sees the old file or the whole new one, whatever happens.
+    """Write `data` to `path` atomically: a reader sees the old file or the complete new file.
 
-    On Linux the new file has no name before it is complete, so that a process that is killed leaves
-    nothing behind. Elsewhere its name is random, and never one that is there already.
+    On Linux the new file has no name before it is complete, so that a killed process leaves nothing
+    behind. On other systems the temporary file has a random, unused name.
 
     Parameters
     ----------
     path : path-like
-        File to create or replace; a symbolic link is replaced, not followed. Its folder has to
-        exist.
+        File to create or replace; a symbolic link is replaced, not followed. The folder must exist.
     data : bytes
         The whole content.
 
@@ -68,16 +67,16 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def write_chunks(
     path: str | os.PathLike[str], chunks: Iterable[bytes], *, like: Path | None = None
 ) -> None:
-    """Write pieces to `path` one after the other, as `write_atomically`.
+    """Write pieces of data to `path` atomically, as `write_atomically` does.
 
     Parameters
     ----------
     path : path-like
-        File to create or replace. Where it is a link, the file that it leads to.
+        File to create or replace. A symbolic link is followed.
     chunks : iterable of bytes
-        The content.
+        The content in pieces.
     like : pathlib.Path, optional
-        The file gets the rights of this one. Default: those of any new file.
+        File whose permissions the new file gets. Default: the usual permissions of a new file.
 
     Raises
     ------
@@ -90,9 +89,9 @@ def write_chunks(
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path of the same name elsewhere; what is written there becomes `path`, atomically.
+    """Provide a temporary path of the same name, whose file then replaces `path` atomically.
 
-    For writers of other packages, which take a name and tell the format by it.
+    It serves writers of other packages, which need a file name and infer the format from it.
 
     Raises
     ------
@@ -111,21 +110,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def append_whole(descriptor: int, data: bytes, path: str | os.PathLike[str]) -> None:
-    """Append to a file that nobody else writes to now: all or nothing, on the disk afterwards.
+    """Append all of the data or nothing to a file, and flush the file to the disk.
+
+    No other process may write to the file at the same time.
 
     Parameters
     ----------
     descriptor : int
-        The file, opened for appending.
+        Descriptor of the file, opened for appending.
     data : bytes
-        What is added.
+        Data to append.
     path : path-like
-        Its name, for errors.
+        Name of the file, for error messages.
 
     Raises
     ------
     OSError
-        If there is no room for all of it; nothing is added then.
+        If not all data can be written, as on a full disk; nothing is appended then.
     """
     end = os.fstat(descriptor).st_size
     left = memoryview(data)
@@ -140,5 +141,5 @@ def append_whole(descriptor: int, data: bytes, path: str | os.PathLike[str]) -> 
 
 
 def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
-    """Give the error of the system with the name of the file that it is about."""
+    """Copy of a system error with the name of its file."""
     return OSError(error.errno, error.strerror or str(error), os.fspath(path))

@@ -1,4 +1,4 @@
-"""Small tables in HTML, as notebooks show results."""
+"""Small HTML tables, with which notebooks show results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def html_table(title: str, rows: Iterable[tuple[str, str]], notes: Iterable[str]
     rows : iterable of (str, str)
         Names and values.
     notes : iterable of str
-        Sentences, each in a line of its own.
+        Sentences, each on a separate line.
     """
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'

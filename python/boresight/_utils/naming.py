@@ -1,9 +1,9 @@
-"""Errors that name the argument, for values of the wrong kind.
+"""Errors that name the argument, for values of the wrong type.
 
-Functions check the range of their arguments themselves. What is of another kind altogether (a list
-where a number is due) fails somewhere inside, in words of numpy or Python. `named` turns such an
-error into an `InputError` that names the argument, by the annotations of the function: only when
-something failed, so that calls that succeed cost nothing.
+Functions check the range of their arguments themselves. A value of the wrong type (a list instead
+of a number) fails somewhere inside, with a message of numpy or Python. The decorator `named` turns
+such an error into an `InputError` that names the argument, found by the annotations of the
+function. It works only after a failure, so that successful calls cost nothing.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ __all__ = ["named"]
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
 
-#: Functions that name their arguments already: one that is a method too does so once.
+#: Functions that are already wrapped, so that none is wrapped twice.
 _NAMED: set[Callable[..., Any]] = set()
 
-#: Errors that a value of the wrong kind leads to.
+#: Errors to which a value of the wrong type can lead.
 FOREIGN = (ValueError, TypeError, AttributeError, OverflowError, LookupError)
 
-#: Characters of a value that a message shows.
+#: Largest number of characters of a value in a message.
 SHOWN = 60
 
 
 def named(function: F) -> F:
-    """Make a function, or every public method of a class, name arguments of the wrong kind."""
+    """Decorate a function or class so that its errors name an argument of the wrong type.
+
+    Of a class, ``__init__`` and all public methods are decorated.
+    """
     if inspect.isclass(function):
         for name, member in list(vars(function).items()):
             if name == "__init__" or not name.startswith("_"):
@@ -75,7 +78,7 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 def _fault(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
 ) -> str | None:
-    """Name the first argument that is not of a kind that its annotation allows."""
+    """Message about the first argument whose type does not fit its annotation, or None."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except TypeError:
@@ -92,7 +95,7 @@ def _fault(
 
 
 def _resolved(kind: str, names: dict[str, Any]) -> str:
-    """Write out the name of a set of strings, such as that of all projections."""
+    """Replace the name of a Literal type, such as that of all projections, by its values."""
     found = names.get(kind)
     if get_origin(found) is Literal:
         return f"Literal[{', '.join(map(repr, get_args(found)))}]"
@@ -102,7 +105,7 @@ def _resolved(kind: str, names: dict[str, Any]) -> str:
 def _annotated(
     function: Callable[..., Any], bound: inspect.BoundArguments
 ) -> Iterator[tuple[str, Any, str]]:
-    """Names, values and annotations of the arguments, those of typed options included."""
+    """Yield the names, values and annotations of the arguments, including typed options."""
     for name, value in bound.arguments.items():
         parameter = bound.signature.parameters[name]
         annotation = str(parameter.annotation)
@@ -119,7 +122,7 @@ def _annotated(
 
 
 def _alternatives(annotation: str) -> Iterator[str]:
-    """Parts of a union."""
+    """Yield the members of a union."""
     depth, start = 0, 0
     for k, character in enumerate(annotation):
         depth += (character == "[") - (character == "]")
@@ -176,7 +179,7 @@ def _is_sequence(value: Any) -> bool:
     return _is_iterable(value) and hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
-#: Check of a value of an annotation, and the words for it.
+#: For each annotation, the check of a value and the words of the message.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "None": (lambda value: value is None, "None"),
     "float": (_is_number, "a number"),
@@ -207,7 +210,7 @@ CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Callable": (callable, "a function"),
 }
 
-#: Classes that stand in annotations, imported for type checkers alone.
+#: Names of classes in annotations, most of which are imported only for type checkers.
 CLASSES = frozenset(
     {
         "AlignmentResult", "ApparentPlace", "CalibrationBlock", "CalibrationResult", "CameraModel",
@@ -219,7 +222,7 @@ CLASSES = frozenset(
     }
 )  # fmt: skip
 
-#: Annotations that any value fits, as far as can be told here.
+#: Annotations that every value fits.
 OPEN = frozenset({"Any", "object"})
 
 
@@ -238,7 +241,7 @@ def _fits(kind: str, value: Any) -> bool:
 
 
 def _described(kinds: list[str]) -> str:
-    """Words for the kinds of values that an argument may have."""
+    """Words of the message for the accepted types of an argument."""
     words = []
     for kind in kinds:
         if kind in KINDS:

@@ -1,4 +1,4 @@
-"""Origins of pixels: where positions are counted from, and the way from one to another."""
+"""Origins of pixel coordinates, and the conversion between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Origin = Literal["center", "corner", "fits"]
 centre of the first pixel is (0, 0), as in numpy arrays. ``"fits"``: it is (1, 1), as in FITS."""
 
 FIRST_PIXEL = {"corner": 0.0, "fits": 1.0}
-"""Where the centre of the first pixel is, in both coordinates."""
+"""Both coordinates of the centre of the first pixel, for each origin."""
 
 
 def known_origin(origin: Any) -> Origin:
@@ -26,9 +26,10 @@ def known_origin(origin: Any) -> Origin:
 
 
 def center_of(origin: Origin, image_shape: tuple[int, int]) -> tuple[float, float]:
-    """Where the image's centre is, (x, y), counted from an origin.
+    """Position (x, y) of the image's centre relative to an origin.
 
-    Subtracted from positions it leaves pixels from the centre; added to those, it undoes that.
+    Subtract it from positions relative to the origin to get pixels from the centre; add it to
+    convert back.
     """
     if origin == "center":
         return 0.0, 0.0

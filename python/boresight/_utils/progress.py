@@ -12,10 +12,10 @@ Progress = bool | Callable[[float], object] | None
 def progress_callback(
     progress: Progress, description: str
 ) -> Iterator[Callable[[float], object] | None]:
-    """Give what to call with the fraction done, 0 to 1, for a `progress` argument.
+    """Provide the function to call with the finished fraction, 0 to 1, for a `progress` argument.
 
-    `True` draws a bar on standard error; a callable is called as it is; `None` and `False` do
-    nothing.
+    `True` gives a function that draws a bar on standard error; a callable is returned unchanged;
+    `None` and `False` give None.
     """
     if callable(progress):
         yield progress

@@ -1,4 +1,4 @@
-"""Warnings of other packages left out, also where several threads ask for it."""
+"""Suppression of the warnings of other packages, safe with several threads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["quiet"]
 
 
 class _Quiet:
-    """Leaves out all warnings as long as any thread is within.
+    """Suppresses all warnings as long as any thread is inside the block.
 
-    Filters are the whole process's: where each thread put back those that it found, the last one
-    could leave them as another had made them.
+    Warning filters belong to the whole process. If each thread restored the filters that it had
+    found, the last thread could restore the suppressing filters of another thread.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class _Quiet:
         self._before: Any = None
 
     def begin_anew(self) -> None:
-        """Forget the threads that a process that was forked does not have."""
+        """Reset the count of threads in a forked process, which does not have these threads."""
         if self._within:
             self._before.__exit__(None, None, None)
         self.__init__()  # type: ignore[misc]
@@ -48,7 +48,7 @@ class _Quiet:
                 self._before.__exit__(None, None, None)
 
 
-#: ``with quiet:`` leaves out the warnings of what is called within.
+#: ``with quiet:`` suppresses all warnings inside the block.
 quiet = _Quiet()
 
 if hasattr(os, "register_at_fork"):

@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 
 
 def planar_scale(lengths: Floats) -> float:
-    """Give the standard deviation per axis of vectors, by the median of their lengths."""
+    """Return the standard deviation per axis of 2-D vectors, from their median length."""
     return float(np.median(lengths)) / core.RAYLEIGH_MEDIAN
 
 
 def chi2_tail(value: float, freedom: int) -> float:
-    """Probability that chi square of so many degrees of freedom, from 1, exceeds a value."""
+    """Probability that chi square of `freedom` (at least 1) degrees of freedom exceeds a value."""
     half = max(0.0, value) / 2.0
-    # The recurrence from one or two degrees of freedom on.
+    # Recurrence that starts from one or two degrees of freedom.
     k = 2 - freedom % 2
     tail = math.exp(-half) if k == 2 else math.erfc(math.sqrt(half))
     while k < freedom:
@@ -31,7 +31,7 @@ def chi2_tail(value: float, freedom: int) -> float:
 
 
 def chi2_quantile(tail: float, freedom: int) -> float:
-    """Value that chi square of so many degrees of freedom exceeds with this probability."""
+    """Value that chi square of `freedom` degrees of freedom exceeds with the probability `tail`."""
     low, high = 0.0, float(freedom)
     while chi2_tail(high, freedom) > tail:
         high *= 2.0
@@ -42,16 +42,16 @@ def chi2_quantile(tail: float, freedom: int) -> float:
 
 
 def binomial_interval(count: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Give the interval of Clopper & Pearson (1934) for the rate of what came so often."""
+    """Confidence interval of Clopper & Pearson (1934) for the rate of `count` successes."""
     tail = (1.0 - confidence) / 2.0
-    # At the upper end so few, at the lower end so many, are as improbable as that.
+    # P(at most `count`) is `tail` at the upper end; P(at least `count`) is `tail` at the lower end.
     low = _rate_where(tail, count - 1, trials, below=False) if count else 0.0
     high = _rate_where(tail, count, trials, below=True) if count < trials else 1.0
     return low, high
 
 
 def _rate_where(tail: float, most: int, trials: int, *, below: bool) -> float:
-    """Find the rate at which up to, or more than, so many of the trials have this probability."""
+    """Rate at which the probability of at most `most` successes (`below`) or of more is `tail`."""
     counts = np.arange(most + 1)
     log_ways = np.array(
         [
@@ -64,14 +64,17 @@ def _rate_where(tail: float, most: int, trials: int, *, below: bool) -> float:
         rate = (low + high) / 2.0
         terms = log_ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate)
         up_to = float(np.exp(terms).sum())
-        # Both tails are monotonous in the rate.
+        # Both tails are monotonic functions of the rate.
         is_low = up_to > tail if below else 1.0 - up_to < tail
         low, high = (rate, high) if is_low else (low, rate)
     return (low + high) / 2.0
 
 
 def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
-    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
+    """Error per axis to add in quadrature so that chi square equals the degrees of freedom.
+
+    It is 0 if chi square is not larger than the degrees of freedom.
+    """
     square = (residuals**2).sum(axis=1)
 
     def excess(floor2: float) -> float:

@@ -1,4 +1,4 @@
-"""How many threads work."""
+"""The public limit of the number of threads."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ __all__ = ["limit_threads"]
 
 @contextmanager
 def limit_threads(threads: int) -> Generator[None]:
-    """Let everything that is called inside work on so many threads.
+    """Set the number of threads for all Boresight functions called in the block.
 
-    The results are the same to the last bit for any number. It holds for the thread that it is
-    called in, so that each thread of a program can have its own number; threads that ask for the
-    same number share them. Inside it another number can be asked for.
+    The results are the same to the last bit for any number of threads. The limit holds only for the
+    calling thread, so that each thread of a program can have a different limit. Callers with the
+    same limit share one pool of threads. Blocks can be nested; the innermost limit holds.
 
     Parameters
     ----------
     threads : int
-        1 to 256. Outside of it: ``BORESIGHT_NUM_THREADS``, ``RAYON_NUM_THREADS`` or
-        ``OMP_NUM_THREADS``, the first that is set when work begins, or all processors.
+        Number of threads, 1 to 256. Outside such a block the number is the first of
+        ``BORESIGHT_NUM_THREADS``, ``RAYON_NUM_THREADS`` and ``OMP_NUM_THREADS`` that is set when
+        the work begins, or the number of processors.
 
     Raises
     ------
     InputError
-        For other numbers.
+        If `threads` is out of range.
 
     Examples
     --------

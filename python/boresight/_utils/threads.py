@@ -1,4 +1,4 @@
-"""Many pieces of work on a few threads, their results in order."""
+"""Processing of many items on a few threads, with the results in order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["in_order", "num_jobs"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Pieces at a time besides one for each thread of the pool, which keep it busy while others are
-#: read or wait for Python's lock; and the most, for each has its memory, and Python's share of the
-#: work would keep no more of them busy.
+#: Number of items processed at a time in addition to one per thread of the core's pool, which keep
+#: the pool busy while other items are read or wait for Python's lock; and largest number in total.
+#: More items would need more memory, and Python's share of the work could not keep them busy.
 EXTRA_JOBS, MOST_JOBS = 4, 8
 
-#: Results that wait for those before them, for each piece at a time.
+#: Largest number of items started but not yet returned, per item processed at a time.
 AHEAD = 2
 
 
 def num_jobs(jobs: int | None, most: int) -> int:
-    """Take as many pieces at a time as asked for, or as keep the processors busy."""
+    """Return how many items run at a time: `jobs`, or as many as keep the processors busy."""
     if jobs is None:
         threads = _core.num_threads()
         jobs = min(threads + EXTRA_JOBS, MOST_JOBS) if threads > 1 else 1
@@ -34,19 +34,19 @@ def num_jobs(jobs: int | None, most: int) -> int:
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
 ) -> Generator[Result]:
-    """Results of a function in the order of the items, in a window of bounded size.
+    """Yield the results of a function in the order of the items, in a window of bounded size.
 
-    Where it is closed before the end, or Ctrl-C is heard, the work of the core that goes on stops.
+    If the generator is closed before the end, or on Ctrl-C, running work of the core is stopped.
 
     Parameters
     ----------
     function : callable
-        The work on an item, most of it in the core, which leaves Python's lock to others.
+        The work on an item. Most of it should be in the core, which releases Python's lock.
     items : sequence
         The items.
     jobs : int, optional
-        Items at a time; 1 works in the calling thread, when a result is asked for. Default: as many
-        as keep the processors busy.
+        Number of items processed at a time. 1 works in the calling thread, when a result is
+        requested. Default: as many as keep the processors busy.
     """
     jobs = num_jobs(jobs, len(items))
     if jobs == 1:

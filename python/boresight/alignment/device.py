@@ -1,4 +1,4 @@
-"""The distortion that all images of a detector share, and that of each, in the global fit."""
+"""Distortions in the global fit: shared by all images of a detector, and separate per image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Product = tuple[int, int, float]
 """Degrees of Legendre polynomials along x and y, and a factor."""
 
 HALF_STEP_PX = 0.5
-"""Half the step of the numerical derivative of the plane by the pixel."""
+"""Half the step of the numerical derivative of plane coordinates with respect to pixels."""
 
 UNDITHERED = 0.01
-"""Pixels of an object that differ by less, in units of half the detector, tell no distortion."""
+"""Smallest dither, in units of half the detector, that determines a distortion."""
 
 LINEAR: dict[FitGeometry, tuple[tuple[Product, Product], ...]] = {
     "general": (),
@@ -44,22 +44,25 @@ LINEAR: dict[FitGeometry, tuple[tuple[Product, Product], ...]] = {
         ((0, 1, -1.0), (1, 0, 1.0)),
     ),
 }
-"""Linear terms that the maps of the exposures lack: both shears, scale, rotation."""
+"""Linear terms that the maps of each geometry lack: both shears, scale, rotation."""
 
 
 LARGEST_LEVERAGE = 0.5
-"""Variance of the polynomial of an exposure at a corner of its detector, in that of one source, up
-to which it has one: it takes fifty sources all over the detector."""
+"""Largest variance of the polynomial of an exposure at a corner of its detector, in units of the
+variance of one source. With a larger variance the exposure gets no polynomial. About fifty sources
+spread over the detector are enough."""
 
 
 PRIOR_SOURCES = 0.1
-"""So many sources say that a term of an exposure is 0: enough that what all have is shared."""
+"""Weight of the prior that each separate term is 0, in units of one source. It suffices to move
+distortion that all exposures have to the shared terms."""
 
 
 def lowest_degree(geometry: FitGeometry, catalogued: int, exposure_order: int = 1) -> int:
-    """Lowest degree of the shared distortion that the maps of the exposures do not stand for.
+    """Return the lowest degree of the shared distortion that the maps cannot represent.
 
-    Without a catalogue a distortion differs between two pointings by a map of a degree less.
+    Without a catalogue only the difference of the distortion between two pointings is measured, and
+    it is one degree lower.
     """
     return exposure_order + 2 if catalogued == 0 and geometry == "general" else 2
 
@@ -67,7 +70,7 @@ def lowest_degree(geometry: FitGeometry, catalogued: int, exposure_order: int = 
 def _added(
     lens: PolynomialDistortion | None, more: PolynomialDistortion | None
 ) -> PolynomialDistortion | None:
-    """Add polynomials of one scale; either may be none."""
+    """Add two polynomials of the same scale; either may be None."""
     if lens is None or more is None:
         return lens or more
     high, low = sorted((lens, more), key=lambda one: -one.order)
@@ -78,10 +81,10 @@ def _added(
 
 @dataclass
 class Device:
-    """Terms of the shared distortion, and where each detection is on its detector.
+    """Terms of the distortions, and the position of each detection on its detector.
 
-    A detector is the number of an image in its group; images alone are of detector 0, and only
-    they have terms of their own.
+    A detector is the number of an image in its group. Single images have detector 0, and only they
+    can have separate terms.
     """
 
     order: int
@@ -102,9 +105,10 @@ class Device:
         geometry: FitGeometry,
         catalogued: int,
     ) -> Device:
-        """Give the device of all exposures.
+        """Make the device of all exposures.
 
-        `orders` are those of what they share, 0: nothing, and of what each has, 1: a linear map.
+        `orders` are the order of the shared distortion, 0 for none, and that of each exposure, 1
+        for a linear map.
         """
         n, (order, own_order) = len(d.exposure), orders
         if order == 0 and own_order == 1:
@@ -133,7 +137,7 @@ class Device:
         return device
 
     def _is_known(self, rows: NDArray[np.intp], order: int) -> bool:
-        """Tell whether detections determine a polynomial all over the detector."""
+        """Return whether detections determine a polynomial over the whole detector."""
         products = [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
         if len(rows) < len(products):
             return False
@@ -147,7 +151,7 @@ class Device:
         return bool(leverage.max() <= LARGEST_LEVERAGE)
 
     def own_design(self, exposure: Exposure, pixels: Floats) -> Floats:
-        """Displacements (n, 2, terms) of pixels of an exposure by its own terms."""
+        """Return displacements (n, 2, terms) of pixels of an exposure by its separate terms."""
         half = self.halves[0]
         at, gradient = (pixels - half) / half.max(), _gradient(exposure, 0, pixels)
         steps = np.stack(
@@ -160,7 +164,7 @@ class Device:
         return design
 
     def values(self, weight: float) -> dict[str, Any]:
-        """Give it as the core takes it; `weight` is that of a source."""
+        """Return the device in the form that the core takes; `weight` is that of one source."""
         return {
             "terms": self.terms,
             "detector": self.detector,
@@ -172,19 +176,19 @@ class Device:
         }
 
     def is_undithered(self, d: Detections) -> bool:
-        """Tell whether hardly any object falls on pixels that are far from each other."""
+        """Return whether nearly all objects fall on almost the same pixel in all images."""
         start = d.starts[:-1].astype(np.int64)
         spread = np.maximum.reduceat(self.at, start) - np.minimum.reduceat(self.at, start)
         return float(np.quantile(np.hypot(*spread.T), 0.9)) < UNDITHERED
 
     def distortions(self, parameters: Sequence[float]) -> list[PolynomialDistortion]:
-        """Give the polynomials of each detector, about its middle; none if nothing is shared."""
+        """Return the polynomials of each detector about its centre; empty if nothing is shared."""
         if self.order == 0:
             return []
         return self._polynomials(self.terms, parameters, self.order)
 
     def own_distortions(self, parameters: Floats) -> list[PolynomialDistortion | None]:
-        """Give the polynomial of each exposure; None of those that have none."""
+        """Return the separate polynomial of each exposure, or None."""
         if not self.own:
             return [None] * len(parameters)
         order = max(i + j for _, term in self.own for i, j, _ in term)
@@ -213,13 +217,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Bent:
-    """Distortions that all images share, by detector, and those of each image; may be empty."""
+    """Shared distortions, one per detector, and separate ones, one per image; both may be empty."""
 
     shared: list[PolynomialDistortion]
     own: list[PolynomialDistortion | None]
 
     def and_more(self, more: Bent) -> Bent:
-        """Add others."""
+        """Return the sum with further distortions."""
         shared = self.shared or more.shared
         if self.shared and more.shared:
             both = zip(self.shared, more.shared, strict=True)
@@ -227,14 +231,14 @@ class Bent:
         return Bent(shared, [_added(*pair) for pair in zip(self.own, more.own, strict=True)])
 
     def of_image(self, number: int, members: int) -> list[PolynomialDistortion | None]:
-        """Give those of the members of an image, which alone has its own."""
+        """Return the distortions of the members of an item; only single images have their own."""
         lenses = self.shared[:members] if self.shared else [None] * members
         own = self.own[number] if self.own else None
         return [_added(lens, own) for lens in lenses]
 
 
 def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
-    """Shape of each detector, the same in all exposures."""
+    """Return the shape of each detector, which must be the same in all exposures."""
     shapes: dict[int, tuple[int, int]] = {}
     for exposure in exposures:
         for number, image in enumerate(exposure.members):
@@ -251,7 +255,7 @@ def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
 def _terms(
     number: int, orders: tuple[int, int], geometry: FitGeometry, catalogued: int
 ) -> Iterator[tuple[Product, Product]]:
-    """Terms of a detector: of the first those that the maps of the exposures do not stand for."""
+    """Yield the terms of a detector; for the first one, only terms that the maps lack."""
     order, own_order = orders
     if order == 0:
         return
@@ -260,8 +264,8 @@ def _terms(
         return
     if catalogued:
         yield from LINEAR[geometry]
-    # Of the quadratic maps, z² and i z² differ between pointings by rotation and scale alone: the
-    # terms in x² and y² stand for all others.
+    # The quadratic maps z² and i z² change between pointings only by rotation and scale, which each
+    # map has: without the product x y, the terms in x² and y² span all other quadratic maps.
     without = [(1, 1)] if geometry == "rscale" and not catalogued else []
     yield from _whole(lowest_degree(geometry, catalogued, own_order), order, without)
 
@@ -269,7 +273,7 @@ def _terms(
 def _whole(
     lowest: int, order: int, without: Sequence[tuple[int, int]] = ()
 ) -> Iterator[tuple[Product, Product]]:
-    """All terms of some degrees along either axis, but for some products."""
+    """Yield all terms of a range of degrees along either axis, except some products."""
     for degree in range(lowest, order + 1):
         for j in range(degree + 1):
             if (degree - j, j) not in without:
@@ -278,13 +282,13 @@ def _whole(
 
 
 def _values(at: Floats, products: list[tuple[int, int]]) -> Floats:
-    """Values (n, products) of products of Legendre polynomials at places (n, 2)."""
+    """Return values (n, products) of products of Legendre polynomials at points (n, 2)."""
     x, y = (legvander(axis, max(map(max, products))) for axis in at.T)
     return np.column_stack([x[:, i] * y[:, j] for i, j in products])
 
 
 def _gradient(exposure: Exposure, number: int, pixels: Floats) -> Floats:
-    """Differentiate the plane of an exposure by the pixel of one of its images; by rows."""
+    """Return derivatives (n, 4), by rows, of plane coordinates with respect to pixels."""
     mapping, plane = exposure.mappings[number], exposure.mappings[0]
     columns = []
     for step in HALF_STEP_PX * np.eye(2):

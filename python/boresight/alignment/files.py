@@ -1,4 +1,4 @@
-"""Aligned images in files: the WCS written, headers for SWarp, corrections of other files."""
+"""Output of alignments to files: corrected WCS, headers for SWarp, corrections of other files."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def write(
 ) -> list[Path]:
     """Write the corrected WCS of aligned images into their FITS files.
 
-    Only images with the verdict good are written, and those whose WCS has not changed, such as the
-    reference, are not. The old cards are kept in each file: `boresight.wcs.undo` restores them.
-    All images are checked before the first is written.
+    Only images with the verdict good are written, and among these only images whose WCS has
+    changed, so the reference is not written. The old cards are kept in each file:
+    `boresight.wcs.undo` restores them. All images are checked before the first file is written.
 
     Parameters
     ----------
     result : AlignmentResult
-        Of `align`.
+        Result of `align`.
     files : sequence of path-like
-        One for each image, the images of groups in their order.
+        One file for each image; the images of groups count separately, in their order.
     output_dir : path-like, optional
         Folder for copies under the same names. Default: write into the files.
     overwrite : bool
@@ -74,7 +74,7 @@ def write(
         If there is not one file for each image, a file occurs twice, or a WCS is a gwcs, which
         FITS cannot hold.
     OSError
-        If a file is not there or cannot be written; it is as it was then.
+        If a file does not exist or cannot be written. The file is then unchanged.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def _members(
 
 
 def _fits_wcs(image: ImageCatalog) -> WCS:
-    """Give the WCS that FITS holds."""
+    """Return the WCS of an image in a form that FITS can hold."""
     from astropy.wcs import WCS
 
     if isinstance(image.wcs, WCS):
@@ -126,19 +126,20 @@ def transfer(
 ) -> list[Path]:
     """Apply the corrections of aligned images to other files with the same pointings.
 
-    Each file has a WCS of its own, which may be of another section or binning: it gets the
-    correction of its image on the sky. A distortion that the fit found is of pixels: it goes along
-    to files of the shape of their image, and no others can be corrected then. As by `write`, files
-    of images that are not good stay as they are, and those of the reference unless the fit found a
-    distortion, as its WCS is the same. All files are read before the first is written.
+    Each file keeps its own WCS, which may describe another section or binning, and gets the
+    correction of its image on the sky. A fitted distortion is a function of pixels, so it can only
+    be applied to files with the shape of their image; other files are then an error. As in `write`,
+    files of images without the verdict good are not changed. Files of the reference image are
+    changed only if the fit found a distortion. All files are read before the first is written.
 
     Parameters
     ----------
     result : AlignmentResult
-        Of `align`.
+        Result of `align`.
     other_files : sequence
-        FITS files with a WCS, such as other products of the exposures: for each image, the images
-        of groups in their order, a path, a list of paths, or None.
+        FITS files with a WCS, such as other products of the same exposures. One entry for each
+        image (the images of groups count separately, in their order): a path, a list of paths, or
+        None.
     output_dir : path-like, optional
         Folder for copies under the same names. Default: write into the files.
     overwrite : bool
@@ -154,8 +155,8 @@ def transfer(
     Raises
     ------
     InputError
-        If there is not one entry for each image, a file occurs twice, has no WCS or, with a fitted
-        distortion, another shape, or its WCS cannot hold the correction.
+        If there is not one entry for each image, a file occurs twice, a file has no WCS, its WCS
+        cannot hold the correction, or with a fitted distortion its shape is different.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def transfer(
 
 
 def _lenses(result: AlignmentResult, number: int) -> list[PolynomialDistortion | None]:
-    """Give the distortion that was added to each image of an item."""
+    """Return the distortion that was added to each image of an item."""
     members, fit = len(result.catalogs[number].members), result.fit
     if fit is None:
         return [None] * members
@@ -188,7 +189,7 @@ def _lenses(result: AlignmentResult, number: int) -> list[PolynomialDistortion |
 
 @dataclass(frozen=True)
 class _Correction:
-    """The correction of an image, in the plane that its WCS had."""
+    """Correction of an image, in the plane of its original WCS."""
 
     plane: Mapping
     told: ImageAlignment
@@ -197,12 +198,12 @@ class _Correction:
 
     @property
     def is_one(self) -> bool:
-        """Whether it changes anything: the reference has no more than a shared distortion."""
+        """Whether the correction changes a WCS; a reference can only get a shared distortion."""
         told = self.told.status
         return told == "success" or (told == "reference" and self.lens is not None)
 
     def of_file(self, path: Path) -> WCS:
-        """Correct the WCS of a file."""
+        """Return the corrected WCS of a file."""
         from boresight.frames.read import read_frame
 
         frame = read_frame(path)
@@ -230,7 +231,7 @@ class _Correction:
 
 
 def _lists(other_files: Any, images: int) -> list[list[Path]]:
-    """Give the other files of each image."""
+    """Return the list of other files of each image."""
     if isinstance(other_files, str | os.PathLike) or len(other_files) != images:
         raise InputError(
             f"other_files: {images} images; give for each a path, a list of paths or None"
@@ -251,7 +252,7 @@ def _write_all(
     output_dir: str | os.PathLike[str] | None,
     overwrite: bool,
 ) -> list[Path]:
-    """Write a WCS into each file or its copy, once all of them are known to be writable."""
+    """Write a WCS into each file or its copy, after checking that all of them can be written."""
     names = [path.name for path, _, _ in todo]
     if output_dir is not None:
         if len(set(names)) != len(names):
@@ -272,21 +273,21 @@ def _write_all(
 
 @named
 def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0.01) -> list[Path]:
-    """Write a ``.head`` file beside the file of every aligned image, as SCAMP does for SWarp.
+    """Write a ``.head`` file next to the file of every aligned image, as SCAMP does for SWarp.
 
     Parameters
     ----------
     result : AlignmentResult
-        Of `align`.
+        Result of `align`.
     files : sequence of path-like
-        One for each image; the suffix becomes ``.head``.
+        One file for each image; its suffix is replaced by ``.head``.
     tolerance_px : float
         Largest error of the TPV polynomials, px. Default 0.01.
 
     Returns
     -------
     list of pathlib.Path
-        The files that were written: of images whose verdict is good.
+        The files that were written, one for each image with the verdict good.
 
     Raises
     ------
@@ -327,12 +328,12 @@ def read_head(path: str | os.PathLike[str]) -> list[Header]:
     Parameters
     ----------
     path : path-like
-        Text, a card a line, with a line END after each header.
+        Text file with one card per line, and a line END after each header.
 
     Returns
     -------
     list of astropy.io.fits.Header
-        ``astropy.wcs.WCS(header)`` reads those of SCAMP.
+        The headers; ``astropy.wcs.WCS(header)`` reads those of SCAMP.
 
     Raises
     ------

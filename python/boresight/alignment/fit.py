@@ -1,4 +1,4 @@
-"""Correction of a WCS by sources whose stars are known."""
+"""Correction of a WCS from sources that are already identified with stars."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ def fit_wcs(
     clip_statistic: ClipStatistic = "rmse",
     tolerance: Any = 1.0,
 ) -> ImageAlignment:
-    """Correct the WCS of an image by sources whose stars are known.
+    """Correct the WCS of an image from sources that are already identified with stars.
 
-    Nothing is matched: the source in each row is the star in the same row. On return ``image.wcs``
-    is the corrected WCS if the fit succeeded.
+    There is no matching: the source in each row is the star in the same row. On return
+    ``image.wcs`` is the corrected WCS if the fit succeeded.
 
     Parameters
     ----------
     image : ImageCatalog or ImageGroup
-        The image with its sources, perhaps with inverse variances ``weight`` in 1/px^2. The rows
-        of a group are those of its images, one after the other.
+        The image with its sources, optionally with inverse variances ``weight`` in 1/px^2. The rows
+        of a group are the rows of its images, in sequence.
     refcat : Table, dict or SkyCoord
-        The star of each source: a SkyCoord, or columns RA and DEC in degrees, and perhaps
-        ``weight``, or ``ra_error`` and ``dec_error`` (mas), and ``id``. Rows in which either side
-        has no position are left out.
+        The star of each source: a SkyCoord, or columns RA and DEC in degrees. Optional columns are
+        ``weight``, or ``ra_error`` and ``dec_error`` (mas), and ``id``. Rows in which the source or
+        the star has no position are excluded.
     minobj : int, optional
-        Fewest pairs. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
+        Minimum number of pairs. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
     fitgeom : {"shift", "rshift", "rscale", "general"}
-        Shift; shift and rotation; those and one scale; any linear map. Default "general".
+        Shift; shift and rotation; shift, rotation and one scale; any linear map. Default "general".
     nclip : int or None
-        Rounds of clipping at most; each tests all pairs anew. Default 3.
+        Maximum number of clipping rounds. Each round tests all pairs again. Default 3.
     sigma : float or (float, str)
-        Pairs with residuals of this many `clip_statistic` are left out; perhaps with the
-        statistic. Default 3.
+        Pairs with residuals larger than this many `clip_statistic` are excluded. A pair such as
+        (3.0, "mae") also sets the statistic. Default 3.
     clip_statistic : {"rmse", "mae", "std", "mad"}
-        Root mean square length of the residuals, mean length, standard deviation, or median length
-        times 1.20, which outliers do not change. Default "rmse".
+        Unit of `sigma`: root mean square length of the residuals, their mean length, their standard
+        deviation, or their median length times 1.20, which is robust to outliers. Default "rmse".
     tolerance : float or Quantity
-        Residuals near this length, px, make the verdict poor. Default 1.
+        The verdict is poor if the residuals are near this length, px. Default 1.
 
     Returns
     -------
     ImageAlignment
-        The fit, with its covariance, residuals and verdict. Its ``log_odds`` are NaN: the pairs
-        are believed.
+        The fit, with its covariance, residuals and verdict. Its ``log_odds`` are NaN, because the
+        pairs are taken as correct.
 
     Raises
     ------
     InputError
-        If an argument cannot be worked with, or there are not as many stars as sources.
+        If an argument is invalid, or the numbers of stars and sources differ.
 
     Examples
     --------

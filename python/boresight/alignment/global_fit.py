@@ -1,4 +1,4 @@
-"""The fit of all images at once: a linear map for each, a position for every object."""
+"""Fit of all images at once: a linear map for each image, a position for every object."""
 
 from __future__ import annotations
 
@@ -53,24 +53,27 @@ __all__ = ["GlobalStart", "fit_globally"]
 Floats = NDArray[np.float64]
 
 DISTORTION_ROUNDS = 3
-"""Rounds in which a shared distortion is found before the last: each matches the sources anew."""
+"""Rounds that determine a distortion before the final fit. Each round matches the sources again."""
 
 LEAST_SCATTER_PX = 1e-3
-"""Images that fit better than this have no weight without bound beside a catalogue's errors."""
+"""Lower limit of the scatter of images, in pixels, that limits the weight of sources without errors
+relative to catalogue stars."""
 
 RESERVED_CHI2 = (0.5, 2.0)
-"""Reserved objects beyond this, per degree of freedom, in units of those of the fit: poor."""
+"""Range of χ² per degree of freedom of the reserved objects, relative to the fit, for a good
+verdict."""
 
 RESERVED_SIGMAS = 6.0
-"""And by as many standard deviations: errors differ from star to star, so few objects scatter."""
+"""Standard deviations by which this χ² must also differ from 1 for a poor verdict. Errors vary from
+star to star, so χ² of few objects scatters."""
 
 
 @dataclass(frozen=True)
 class GlobalStart:
-    """A sequential alignment, from which the global fit starts, and what is fitted.
+    """A sequential alignment, from which the global fit starts, and the model to fit.
 
-    `before` are the mappings of all items before that alignment, `orders` those of the distortion
-    that images share and of what each has.
+    `before` are the mappings of all items before that alignment. `orders` are the order of the
+    shared distortion and that of the separate distortion of each image.
     """
 
     result: AlignmentResult
@@ -82,22 +85,22 @@ class GlobalStart:
 
     @property
     def refcat(self) -> ReferenceCatalog:
-        """All stars and objects."""
+        """Catalogue of all stars and objects."""
         return self.reference.stars
 
     @property
     def catalogued(self) -> int:
-        """Number of the stars that come from a catalogue: the first ones."""
+        """Number of stars from a catalogue; they come first in `refcat`."""
         return self.reference.catalogued
 
     @property
     def usual_weight(self) -> float:
-        """Weight of a source without errors beside the stars', by the scatter of all images."""
+        """Weight of a source without errors, from the scatter of all images."""
         scatter = [i.rmse_px for i in self.result.images if i.num_fitted]
         return 2.0 / max(float(np.median(scatter)), LEAST_SCATTER_PX) ** 2 if scatter else 1.0
 
     def name(self, exposure: Exposure) -> str:
-        """Name of an exposure."""
+        """Return the name of an exposure."""
         return self.result.images[exposure.number].name
 
 
@@ -109,7 +112,8 @@ def fit_globally(
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
-    `seen` are the objects that items have, `reserve` is the share of objects that test the fit.
+    `seen` are the known objects of items; `reserve` is the fraction of objects held out to test the
+    fit.
     """
     result = start.result
     bent = Bent([], [None] * len(result.images))
@@ -121,7 +125,7 @@ def fit_globally(
         more = fit.bent(solved)
         bent = bent.and_more(more)
         fit.move(solved, more)
-        # A distortion that is gone lets other sources match.
+        # After a distortion is removed, other sources can match.
         seen = {}
     fit = _Fit.of(start, seen, reserve)
     d, known = fit.detections, fit.known
@@ -134,7 +138,7 @@ def fit_globally(
     )
     reserved = (chi2 if known else chi2 / solved.chi2_dof), dof
     if tested:
-        # They have served as the test: the maps are those of all objects.
+        # The reserved objects have served as the test; the final maps use all objects.
         d.reserved[:] = False
         solved = fit.joint.solve(tell, before=solved, more=counted)
     more = fit.bent(solved)
@@ -148,7 +152,7 @@ def fit_globally(
 
 @dataclass
 class _Fit:
-    """All that one fit is of."""
+    """Input of one fit."""
 
     start: GlobalStart
     exposures: list[Exposure]
@@ -160,7 +164,7 @@ class _Fit:
 
     @classmethod
     def of(cls, start: GlobalStart, seen: dict[int, Seen], reserve: float) -> _Fit:
-        """Find the detections of all objects where the images now have them."""
+        """Collect the detections of all objects with the current WCS of the images."""
         result, options, catalogued = start.result, start.options, start.catalogued
         items = zip(result.catalogs, result.images, strict=True)
         exposures = [
@@ -195,16 +199,16 @@ class _Fit:
 
     @property
     def joint(self) -> JointFit:
-        """The equations of all."""
+        """The equations of all images and objects."""
         model, options = self.start.model, self.start.options
         return JointFit(self.detections, self.device, self.frozen, self.known, model, options)
 
     def name(self, e: int) -> str:
-        """Name of an exposure."""
+        """Return the name of an exposure."""
         return self.start.name(self.exposures[e])
 
     def bent(self, solved: Solved) -> Bent:
-        """Give the distortions that were found."""
+        """Return the fitted distortions."""
         own: list[PolynomialDistortion | None] = [None] * len(self.start.result.images)
         for exposure, lens in zip(
             self.exposures, self.device.own_distortions(solved.bends), strict=True
@@ -213,7 +217,7 @@ class _Fit:
         return Bent(self.device.distortions(solved.device), own)
 
     def move(self, solved: Solved, bent: Bent) -> list[list[Mapping]]:
-        """Correct the images, and give the new mappings of each exposure."""
+        """Correct the images and return the new mappings of each exposure."""
         moved = []
         for e, exposure in enumerate(self.exposures):
             starts = list(exposure.mappings)
@@ -235,7 +239,7 @@ class _Fit:
         reserved: tuple[float, int],
         bent: Bent,
     ) -> GlobalFit:
-        """Tell of the fit."""
+        """Return the summary of the fit."""
         found = list(self.degeneracies)
         if solved is not None:
             found += [
@@ -297,7 +301,7 @@ def _summary(
 
 
 def _objects(fit: _Fit, solved: Solved) -> QTable:
-    """Objects that the fit has used."""
+    """Return the table of the objects that the fit used."""
     d = fit.detections
     counts = np.bincount(d.object[solved.kept], minlength=len(d.rows))
     used = np.flatnonzero(counts)
@@ -309,7 +313,7 @@ def _objects(fit: _Fit, solved: Solved) -> QTable:
 
 
 def _is_contradicted(summary: GlobalFit) -> bool:
-    """Tell whether the reserved objects are off by more than their number explains."""
+    """Return whether χ² of the reserved objects differs from 1 more than chance explains."""
     low, high = RESERVED_CHI2
     chi2 = summary.reserved_chi2_dof
     if math.isnan(chi2) or low <= chi2 <= high:
@@ -319,9 +323,9 @@ def _is_contradicted(summary: GlobalFit) -> bool:
 
 
 def _about(covariance: Floats, center: Floats) -> Floats:
-    """Covariance of the shift at a centre and of the matrix, from that at the origin.
+    """Return the covariance of shift and matrix at a centre, from that at the origin.
 
-    Covariances with what follows them are taken along.
+    Covariances with any further parameters are transformed too.
     """
     lever = np.eye(len(covariance))
     for k in range(2):
@@ -330,9 +334,9 @@ def _about(covariance: Floats, center: Floats) -> Floats:
 
 
 def _own_unit(solved: Solved, kept: NDArray[np.intp]) -> float:
-    """Squares per degree of freedom of an exposure's detections, at least those of all.
+    """Return χ² per degree of freedom of an exposure, at least that of all detections.
 
-    An image that scatters more than others has that many times their errors.
+    The errors of an image with a larger scatter are scaled up accordingly.
     """
     freedom = 2.0 * float(solved.share[kept].sum())
     squares = float((solved.weights[kept] * (solved.residuals[kept] ** 2).sum(axis=1)).sum())
@@ -346,7 +350,7 @@ def _apply(
     solved: Solved,
     summary: GlobalFit,
 ) -> ImageAlignment:
-    """Tell of the images of an exposure, which have new mappings."""
+    """Set and return the result of an exposure whose images have new mappings."""
     d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.start.refcat, fit.known
     told = fit.start.result.images[exposure.number]
     rows = d.rows_of[e]

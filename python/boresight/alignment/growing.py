@@ -1,4 +1,4 @@
-"""The reference as it grows: the stars that were given, and objects of images."""
+"""Growing reference: the given stars, and objects added from images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ __all__ = ["GrowingReference"]
 Floats = NDArray[np.float64]
 
 MOST_MISSES = 3
-"""An object is rare when so many images have missed it for each that has seen it.
+"""Ratio of images that missed an object to images that contain it, from which an object is rare.
 
-More, and the spurious sources of more images take part in matching the next one; fewer, and so do
-fewer of the objects that only deep images show.
+With a larger value, spurious sources of more images take part in matching the next image. With a
+smaller value, fewer of the objects that only deep images show take part.
 """
 
 CELLS_IN_RADIUS = 4.0
-"""Cells in the radius of an image: more are more to visit, fewer hold more that is beside it."""
+"""Cells per image radius. More cells take longer to visit; fewer cells return more objects outside
+the image."""
 
 ROUNDING = 1e-9
-"""Share of a weight below which the difference of two is none."""
+"""Fraction of a weight below which the difference of two weights counts as 0."""
 
 
 class _Column:
-    """Rows with room behind them: what grows by parts is copied seldom, what was given stays."""
+    """Array with spare capacity, so that growth rarely copies; the given array is not changed."""
 
     def __init__(self, rows: NDArray[Any]) -> None:
         self.rows = self._room = rows
@@ -45,21 +46,21 @@ class _Column:
 
 
 class GrowingReference:
-    """Stars to which images are aligned, and objects of images that join them.
+    """Stars to which images are aligned, including objects added from images.
 
-    All stars that were given and the objects that images usually see are near an image. Those that
-    images have missed are rare, as are spurious sources: they do not take part in finding where an
-    image is, but they are there for sources that turn out to lie on them. So an image costs as much
-    after a thousand others at its place as after ten.
+    `near` returns all given stars and the objects that most images contain. Objects that images
+    have missed are rare, like spurious sources. Rare objects are not used to find the position of
+    an image, but sources that coincide with them are matched afterwards. So the time to align an
+    image is the same after a thousand others at the same position as after ten.
 
     Parameters
     ----------
     stars : ReferenceCatalog
-        The stars at first.
+        The initial stars.
     of_image : bool
-        Whether they are objects of an image, and not those of a catalogue.
+        Whether the stars are objects of an image, not of a catalogue.
     reach : float
-        Usual angle in which rare objects are looked for, radians.
+        Typical search radius for rare objects, radians.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class GrowingReference:
         self._next_id = 0
         self._seen, self._missed = (_Column(np.zeros(0, np.int64)) for _ in range(2))
         self._is_rare = _Column(np.zeros(0, bool))
-        # Images in the mean of each object.
+        # Number of images in the mean position of each object.
         self._images = _Column(np.zeros(0, np.int64))
-        # Places by which the cells have the objects, which are refined since.
+        # Positions under which the cells store the objects; `refine` does not change these.
         self._placed = _Column(np.zeros((0, 3)))
         self._add_usual(self.catalogued)
 
     def _add_usual(self, first: int) -> None:
-        """Add the stars from one on to the objects that images see."""
+        """Add the stars from index `first` on to the objects that are not rare."""
         sky = self.stars.sky[first:]
         if len(sky) == 0:
             return
@@ -99,22 +100,22 @@ class GrowingReference:
         self._placed.add(sky.copy())
 
     def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
-        """Give indices of the stars within an angle of a direction, radians, but of rare ones."""
+        """Return indices of the stars, except rare ones, within an angle in rad of a direction."""
         parts = [] if self._catalogue is None else [self._catalogue.near(center, radius)]
         if self._usual is not None:
             parts.append(self._usual.within(center[None], min(radius, np.pi)))
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def rare(self, places: Floats, angle: float) -> NDArray[np.int64]:
-        """Give indices of rare objects within an angle of any of some places."""
+        """Return indices of rare objects within an angle of any of the given directions."""
         return self._rare.within(places, angle)
 
     def has_rare(self) -> bool:
-        """Tell whether there are any."""
+        """Return whether there are rare objects."""
         return len(self._rare) > 0
 
     def note(self, seen: NDArray[np.int64], missed: NDArray[np.int64]) -> None:
-        """Take down which stars an image has seen, and which are missing where it looked."""
+        """Record which stars an image contains, and which of the expected stars are missing."""
         if self._usual is None:
             return
         first, is_rare = self.catalogued, self._is_rare.rows
@@ -132,7 +133,7 @@ class GrowingReference:
             new.add(rows, sky)
 
     def is_placed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which stars are those of the catalogue, or have images that tell their place."""
+        """Return which stars are from the catalogue or have a position from at least one image."""
         placed = rows < self.catalogued
         placed[~placed] = self._images.rows[rows[~placed] - self.catalogued] > 0
         return placed
@@ -146,11 +147,12 @@ class GrowingReference:
         scale: float = 1.0,
         out: bool = False,
     ) -> None:
-        """Move objects towards where an image has them, to the mean of all that have.
+        """Update the mean positions of objects with their positions in an image.
 
-        Stars of the catalogue stay. The weights count, for an angle of a pixel of `scale`, where
-        those of the objects are known. With `out` the image is taken out of the mean it is in; what
-        it alone has stays, without weight, until an image has it again.
+        Stars of the catalogue do not move. If the objects have weights, the mean is weighted;
+        `scale` is the pixel scale of the weights, in radians. With `out` the image is removed from
+        the means that contain it. An object that only this image contains keeps its position, with
+        weight 0, until an image is added again.
         """
         mine, sign = rows >= self.catalogued, -1 if out else 1
         rows, weights = rows[mine], sign * weights[mine]
@@ -165,7 +167,7 @@ class GrowingReference:
                 had, weights = self._images.rows[objects], np.full(len(rows), float(sign))
             self._images.rows[objects] += sign
             total = had + weights
-            # A difference of rounding is no weight.
+            # A difference within rounding counts as weight 0.
             none = (self._images.rows[objects] == 0) | (total <= ROUNDING * np.abs(weights))
             total[none] = 0.0
             share = np.where(none, 0.0, np.nan_to_num(weights / total))
@@ -186,9 +188,9 @@ class GrowingReference:
         *,
         scale: float = 1.0,
     ) -> None:
-        """Add objects, whose ids continue; what not all have is left out, but for colours.
+        """Add objects with new ids; drop columns that not all objects have, except colours.
 
-        `scale` is the angle of a pixel in which their weights are meant, radians.
+        `scale` is the pixel scale of the weights, in radians.
         """
         n, more = len(self.stars), len(sky)
         if more == 0:
@@ -221,7 +223,7 @@ class GrowingReference:
         self._add_usual(n)
 
     def _opened(self) -> dict[str, _Column]:
-        """Give the columns that can grow."""
+        """Return the columns as growing arrays, made at the first call."""
         if self._columns is None:
             stars, names = self.stars, ("sky", "weights", "sigma", "brightness", "ids", "color")
             given = {name: getattr(stars, name) for name in names}

@@ -1,4 +1,4 @@
-"""Images as alignment takes them: a WCS and the sources found with it."""
+"""Input images of `align`: a WCS and a list of sources."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ __all__ = ["ImageCatalog", "ImageGroup"]
 Floats = NDArray[np.float64]
 
 EDGE_INTERVALS = 3
-"""Great circles by which each side of a footprint is drawn: distortion bends the sides."""
+"""Number of great circles that approximate each side of a footprint, because distortion bends the
+sides."""
 
 WEIGHTS = ("weight", "weights")
-"""Columns of a source table with inverse variances of the positions per axis, in 1/px^2."""
+"""Names of the column with inverse variances of the positions per axis, in 1/px^2."""
 
 
 COLORS = ("color", "colour", "bp_rp")
-"""Columns of a source table with a colour in magnitudes."""
+"""Names of the column with a colour in magnitudes."""
 
 
 @named
 class ImageCatalog:
-    """An image for `align`: its WCS and its sources.
+    """Image for `align`: a WCS and a list of sources.
 
     Parameters
     ----------
     wcs : astropy.wcs.WCS, gwcs.WCS or Solution
-        Where the image is thought to look. The object itself is never changed. A FITS WCS has two
-        axes on the sky.
+        Initial WCS. The object itself is never changed. A FITS WCS must have two celestial axes.
     sources : Table, array_like of shape (n, 2) or (n, 3), Centroids or ExtractionResult
-        Positions in pixels, perhaps brightness, perhaps inverse variances of the positions per axis
-        in a column ``weight``, and perhaps a colour in a column ``color``; `Centroids` bring the
-        covariance of their positions. Plain positions
-        are 0-based array pixels, those of a `Solution` are counted from the centre; `Centroids`
-        and the tables of known programs bring their own origin. Sources without position are left
-        out.
+        Positions in pixels. Optional: brightness, inverse variances of the positions per axis in a
+        column ``weight``, and a colour in a column ``color``. `Centroids` include the covariance of
+        their positions. Plain positions are 0-based array pixels; those for a `Solution` are
+        relative to the image centre. `Centroids` and the tables of known programs have a known
+        origin. Sources without a position are excluded.
     image_shape : (int, int), optional
-        (height, width). Default: that of the WCS. Needed for the footprint and for `Centroids`.
+        (height, width). Default: the shape in the WCS. Needed for the footprint and for
+        `Centroids`.
     name : str, optional
-        By which results call it. Default: "image" and its number in the call of `align`.
+        Name of the image in results. Default: "image" and its number in the call of `align`.
     time : Time, str or datetime, optional
         Middle of the exposure, for `align` with ``motion``. A group has the time of its first
         image.
@@ -65,17 +65,17 @@ class ImageCatalog:
     Attributes
     ----------
     wcs
-        Of the kind that was given; after `align` the corrected one.
+        WCS of the same type as the given one; after `align` the corrected WCS.
     original_wcs
-        The object that was given.
+        The WCS object that was given.
     alignment : ImageAlignment or None
-        How the last alignment of the image ended.
+        Result of the last alignment of the image.
 
     Raises
     ------
     InputError
-        If it is no WCS or has no inverse, a position or weight cannot be worked with, or the shape
-        is needed and not known.
+        If `wcs` is no WCS or has no inverse, a position or weight is invalid, or the shape is
+        needed but unknown.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class ImageCatalog:
         self._read(sources)
 
     def _read(self, sources: Any) -> None:
-        """Take the sources: 0-based pixels, weights and brightness of those with a position."""
+        """Read 0-based pixels, weights and brightness of the sources that have a position."""
         centred = isinstance(self._mapping, SolvedMapping)
         stars = getattr(sources, "centroids", sources)
         if isinstance(stars, Centroids):
@@ -156,7 +156,7 @@ class ImageCatalog:
 
     @property
     def wcs(self) -> Any:
-        """The WCS, corrected once the image is aligned."""
+        """The WCS: the corrected one after the image is aligned."""
         return self._mapping.wcs
 
     @property
@@ -166,12 +166,12 @@ class ImageCatalog:
 
     @property
     def pixels(self) -> Floats:
-        """Positions of the sources with a position, 0-based array pixels, shape (n, 2)."""
+        """Positions of the sources that have one, 0-based array pixels, shape (n, 2)."""
         return self._xy
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of these sources in the list that was given."""
+        """Rows of the sources of `pixels` in the list that was given."""
         return self._rows
 
     @property
@@ -181,12 +181,12 @@ class ImageCatalog:
 
     @property
     def mapping(self) -> Mapping:
-        """The WCS as alignment sees it."""
+        """The current WCS in the form that alignment uses."""
         return self._mapping
 
     @property
     def original(self) -> Mapping:
-        """The WCS that was given, as alignment sees it."""
+        """The given WCS in the form that alignment uses."""
         return self._original
 
     def _set(self, mapping: Mapping, alignment: ImageAlignment | None) -> None:
@@ -194,19 +194,19 @@ class ImageCatalog:
 
     @property
     def members(self) -> list[ImageCatalog]:
-        """The image itself."""
+        """A list of only this image."""
         return [self]
 
     def sky(self) -> Floats:
-        """Give unit vectors of the sources, shape (n, 3), by the current WCS."""
+        """Return unit vectors of the sources by the current WCS, shape (n, 3)."""
         return self._mapping.to_sky(self._xy) if len(self._xy) else np.zeros((0, 3))
 
     def footprint(self) -> core.Footprint:
-        """Give the sky within the image's edges, or about its sources where it has no shape."""
+        """Return the sky area of the image, or of the hull of its sources if it has no shape."""
         return core.Footprint.polygon(np.ascontiguousarray(self.corners()))
 
     def corners(self) -> Floats:
-        """Give unit vectors around the image, counted along its edge, or those of its hull."""
+        """Return unit vectors along the edge of the image, or of the hull of its sources."""
         if self._mapping.shape is None:
             return hull(self.sky())
         height, width = self._mapping.shape
@@ -238,19 +238,19 @@ class ImageCatalog:
 
 @named
 class ImageGroup:
-    """Images that are moved as one, such as those of the detectors of one camera.
+    """Images that get one common correction, such as those of the detectors of one camera.
 
     Parameters
     ----------
     images : sequence of ImageCatalog
-        All with weights, or none.
+        The images. Either all of them have weights, or none.
     name : str, optional
-        By which results call it.
+        Name of the group in results.
 
     Raises
     ------
     InputError
-        If there is none, one occurs twice, or only some have weights.
+        If there is no image, an image occurs twice, or only some images have weights.
 
     Examples
     --------
@@ -287,11 +287,11 @@ class ImageGroup:
 
     @property
     def num_rows(self) -> int:
-        """Number of rows of all lists that were given."""
+        """Total number of rows of the lists that were given."""
         return sum(image.num_rows for image in self.images)
 
     def footprint(self) -> core.Footprint:
-        """Give the union of the images' footprints."""
+        """Return the union of the images' footprints."""
         return core.Footprint.union([image.footprint() for image in self.images])
 
     def __len__(self) -> int:
@@ -304,7 +304,7 @@ class ImageGroup:
 
 
 def _weights_of(stars: Centroids) -> Floats | None:
-    """Inverse variances per axis by the covariance of positions, where all are known."""
+    """Return inverse variances per axis from the position covariances; None if any is unknown."""
     cov = np.asarray(stars.position_cov)
     variance = (cov[:, 0, 0] + cov[:, 1, 1]) / 2
     known = np.isfinite(variance) & (variance > 0)
@@ -312,7 +312,7 @@ def _weights_of(stars: Centroids) -> Floats | None:
 
 
 def _column(stars: Any, names: tuple[str, ...]) -> Floats | None:
-    """Numbers of the first of these columns that a table of sources has."""
+    """Return the values of the first of the named columns that a source table has, or None."""
     own = getattr(stars, "colnames", None) or getattr(getattr(stars, "dtype", None), "names", None)
     if own is None and isinstance(stars, TableLike):
         own = list(stars)
@@ -330,7 +330,7 @@ def _weight_column(stars: Any, rows: int) -> Floats | None:
 
 
 def hull(sky: Floats) -> Floats:
-    """Corners of the convex hull of directions, on the tangent plane at their mean."""
+    """Return the corners of the convex hull of directions, on the tangent plane at their mean."""
     if len(sky) < 3:
         raise InputError("image_shape: not known, and fewer than 3 sources; give (height, width)")
     center = sky.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The equations of all images and objects: solved, clipped, with the floor of the errors."""
+"""Solution of the equations of all images and objects, with clipping and an error floor."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["JointFit", "Solved"]
 Floats = NDArray[np.float64]
 
 FEW_CHANGES = 1e-4
-"""Share of the detections that may still come or go when clipping ends."""
+"""Clipping ends when at most this fraction of the detections changes."""
 
 FLOOR_ROUNDS = 4
-"""Rounds in which the floor of the errors is found."""
+"""Maximum number of rounds that determine the error floor."""
 
 SMALLEST_UNIT = 1e-300
-"""Residuals of none have a length too."""
+"""Lower limit of χ² per degree of freedom, which avoids a division by 0."""
 
 
 @dataclass
 class Solved:
-    """Result of the core, and the weights of the detections in it."""
+    """Result of the core, with the weights of the detections."""
 
     matrices: Floats
     shifts: Floats
@@ -58,7 +58,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class JointFit:
-    """Detections and what is fitted to them; `known` says whether their errors are."""
+    """Detections and the model to fit; `known` tells whether the errors of detections are known."""
 
     detections: Detections
     device: Device
@@ -69,7 +69,7 @@ class JointFit:
 
     @property
     def free(self) -> int:
-        """Number of the parameters of the maps and of the device."""
+        """Number of free parameters of the maps and of the device."""
         of_map = PARAMETERS[self.options.fitgeom] + 2 * self.model.chromatic
         own = len(self.device.own) * sum(self.device.bends)
         return of_map * (len(self.frozen) - sum(self.frozen)) + len(self.device.terms) + own
@@ -82,9 +82,10 @@ class JointFit:
         more: NDArray[np.bool_] | None = None,
         covariances: bool = True,
     ) -> Solved:
-        """Solve, clip detections and then objects by testing all anew, find the floor of errors.
+        """Solve with clipping of detections and objects, and determine the error floor.
 
-        It starts with what an earlier solution has kept, and `more`; with all by default.
+        Each clipping round tests all detections again. The first round uses the detections that the
+        solution `before` kept, and `more`; by default all detections.
         """
         d = self.detections
         taken = ~d.reserved[d.object] & (d.weight > 0)
@@ -95,14 +96,15 @@ class JointFit:
         with np.errstate(divide="ignore"):
             variance = 1.0 / d.weight
         for round_ in range(rounds + 1 + FLOOR_ROUNDS * self.known):
-            # The first round is hardly ever the last.
+            # The first round is rarely the last one, so it computes no covariances.
             first = round_ == 0 < rounds
             weights = 1.0 / (variance + floor**2)
             solved = self._solved(weights, (kept, out, floor), covariances and not first, tell)
             square = weights * (solved.residuals**2).sum(axis=1)
             if solved.spare > 0 and not settled and round_ < rounds:
                 was, kept, out = (kept, out), *self._clipped(solved, square, taken)
-                # Of an object that comes or goes all detections do: it is one change.
+                # An object that is clipped or restored with all its detections counts as one
+                # change.
                 of_object = was[1] != out
                 alone = (was[0] != kept) & ~of_object[d.object]
                 changes = np.count_nonzero(of_object) + np.count_nonzero(alone)
@@ -127,7 +129,7 @@ class JointFit:
         covariances: bool,
         tell: Callable[[float], object] | None,
     ) -> Solved:
-        """Solve once, with some detections."""
+        """Solve once with the kept detections."""
         d, (kept, out, floor) = self.detections, state
         weight = float(np.median(weights[kept])) if kept.any() else 0.0
         values = {
@@ -141,7 +143,8 @@ class JointFit:
         told = core.solve_joint(values, tell)
         residuals, share = told["residuals"], told["share"]
         if out.any():
-            # Objects without weight are where they are expected, and all of them are tested.
+            # The core leaves objects without weight at their expected positions: fit these, to test
+            # them.
             there = placed(d, weights, residuals, out, self.model.parameters)
             residuals[there.detections], share[there.detections] = there.left, there.share
         spare = 2.0 * share[kept].sum() - self.free
@@ -155,10 +158,10 @@ class JointFit:
     def _clipped(
         self, solved: Solved, square: Floats, taken: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Give the detections to keep, and the objects that are left out as a whole."""
+        """Return the detections to keep, and the objects to exclude with all their detections."""
         sigma, number, share = self.options.clipping["sigma"], self.detections.object, solved.share
         unit = max(solved.chi2_dof, SMALLEST_UNIT)
-        # Of both axes: the length whose mean square is 2 is told by sigma.
+        # `square` is a sum over both axes, so its expectation is 2 units: hence the factor 2.
         kept = taken & (square < 2.0 * sigma**2 * unit * np.maximum(share, 0.05))
         out = clipped_objects(number, square / unit, share, kept, sigma)
         return kept & ~out[number], out

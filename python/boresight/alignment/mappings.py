@@ -1,9 +1,9 @@
-"""The WCS of an image, of whatever kind, as alignment needs it: to the sky, to a plane, corrected.
+"""Common interface to all kinds of WCS: to the sky, to a plane, and corrected.
 
-Every kind has a plane in pixels of the image in which a linear correction ``M u + t`` is meant:
+Every kind has a plane, in pixels of the image, in which a linear correction ``M u + t`` applies:
 
-- of a FITS WCS the plane after distortion and before the CD matrix, about CRPIX, as in tweakwcs;
-- of a gwcs and of a solution the tangent plane at the middle of the image.
+- FITS WCS: the plane after distortion and before the CD matrix, relative to CRPIX, as in tweakwcs;
+- gwcs and solution: the tangent plane at the centre of the image.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ __all__ = ["Mapping", "mapping_of"]
 Floats = NDArray[np.float64]
 
 AS_SIP_PX = 1e-7
-"""Error of the polynomials that a TPV is in TAN-SIP, pixels."""
+"""Largest error of the TAN-SIP polynomials that replace a TPV, in pixels."""
 
 EXACT_PX = 1e-5
-"""A corrected FITS WCS that misses the correction by more than this, in pixels, is refused."""
+"""Largest error of a corrected FITS WCS, in pixels. A WCS with a larger error is refused."""
 
 FAR_RAD = 0.1
-"""Distance of the places by which a FITS WCS gets its plane: far beyond rounding."""
+"""Distance, in radians, of the points that define the plane of a FITS WCS, large relative to
+rounding."""
 
 
 class Mapping(Protocol):
@@ -52,26 +53,26 @@ class Mapping(Protocol):
     shape: tuple[int, int] | None
 
     def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors (n, 3) that pixels see."""
+        """Return unit vectors (n, 3) of pixels."""
 
     def to_plane(self, pixels: Floats) -> Floats:
-        """Plane coordinates (n, 2) of pixels."""
+        """Return plane coordinates (n, 2) of pixels."""
 
     def sky_to_plane(self, sky: Floats) -> Floats:
-        """Plane coordinates (n, 2) of unit vectors; NaN where there are none."""
+        """Return plane coordinates (n, 2) of unit vectors; NaN where there are none."""
 
     def plane_to_sky(self, plane: Floats) -> Floats:
-        """Give unit vectors (n, 3) of plane coordinates."""
+        """Return unit vectors (n, 3) of plane coordinates."""
 
     def corrected(self, matrix: Floats, shift: Floats) -> Mapping:
-        """Give the mapping whose plane is that of this one after ``matrix @ u + shift``."""
+        """Return the mapping with the correction ``matrix @ u + shift`` in its plane."""
 
     def distorted(self, lens: PolynomialDistortion) -> Mapping:
-        """Give the mapping with more distortion, a polynomial of the pixel from the middle."""
+        """Return the mapping with an added polynomial distortion about the image centre."""
 
 
 def mapping_of(wcs: Any, image_shape: tuple[int, int] | None) -> Mapping:
-    """Give the mapping of a WCS, which itself is never changed."""
+    """Return the mapping of a WCS; the WCS object is never changed."""
     if isinstance(wcs, Solution):
         return SolvedMapping(wcs)
     from astropy.wcs import WCS
@@ -86,7 +87,7 @@ def mapping_of(wcs: Any, image_shape: tuple[int, int] | None) -> Mapping:
 
 
 class FitsMapping:
-    """An `astropy.wcs.WCS`."""
+    """Mapping of an `astropy.wcs.WCS`."""
 
     def __init__(self, wcs: WCS, image_shape: tuple[int, int] | None) -> None:
         if wcs.naxis != 2 or not wcs.has_celestial:
@@ -129,15 +130,15 @@ class FitsMapping:
         return np.asarray(pair.T if self.wcs.wcs.lng == 0 else pair[::-1].T)
 
     def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
+        """Return unit vectors of pixels."""
         return self._vectors(self.wcs.all_pix2world(pixels, 0))
 
     def to_plane(self, pixels: Floats) -> Floats:
-        """Pixels after distortion, from CRPIX."""
+        """Return pixels after distortion, relative to CRPIX."""
         return np.asarray(self.wcs.pix2foc(pixels, 0) - self._crpix)
 
     def sky_to_plane(self, sky: Floats) -> Floats:
-        """Undistorted pixels of directions, NaN on the far side of the sky."""
+        """Return undistorted pixels of directions; NaN on the far side of the sky."""
         if len(sky) == 0:
             return np.zeros((0, 2))
         if self._tangent is None and self.projection in ("TAN", "TAN-SIP"):
@@ -148,28 +149,28 @@ class FitsMapping:
 
     @property
     def projection(self) -> str:
-        """Its letters in the header, with "-SIP" of one that has such polynomials."""
-        # WCSLIB takes TPV apart into TAN and a distortion; its header tells.
+        """Projection code from the header, with "-SIP" if there are SIP polynomials."""
+        # WCSLIB splits TPV into TAN and a distortion; only the header shows that it is TPV.
         if "TPV" in self.wcs.wcs.to_header():
             return "TPV"
         return str(self.wcs.wcs.ctype[0])[5:]
 
     def _tangent_plane(self) -> TangentPlane:
-        """Give the plane of a TAN projection, from three of its places: it is linear there."""
+        """Return the plane of a TAN projection from three points, as it is linear there."""
         length = FAR_RAD / np.sqrt(abs(np.linalg.det(np.radians(self.wcs.pixel_scale_matrix))))
         center, *ends = self.plane_to_sky(length * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
         steps = [end / (end @ center) - center for end in ends]
         return TangentPlane.about(center, np.array(steps) / length)
 
     def plane_to_sky(self, plane: Floats) -> Floats:
-        """Directions of undistorted pixels."""
+        """Return directions of undistorted pixels."""
         return self._vectors(self.wcs.wcs_pix2world(plane + self._crpix, 0))
 
     def corrected(self, matrix: Floats, shift: Floats) -> FitsMapping:
-        """Give the same with a new CD matrix, CRPIX and, where there is distortion, polynomials.
+        """Correct the CD matrix, CRPIX and, with distortion, the polynomials.
 
-        CRVAL stays, and CRPIX becomes the pixel that sees it. The polynomials are expanded about
-        it, which is exact.
+        CRVAL is kept, and CRPIX moves to the pixel at CRVAL. The polynomials are expanded about the
+        new CRPIX, which is exact.
         """
         wcs = self.wcs.deepcopy()
         inverse = np.linalg.inv(matrix)
@@ -186,10 +187,10 @@ class FitsMapping:
         return new
 
     def distorted(self, lens: PolynomialDistortion) -> FitsMapping:
-        """Give the same with SIP polynomials to which those of a lens are added.
+        """Add the polynomials of a lens to the SIP polynomials.
 
-        Its plane stays that about CRPIX, so the polynomials have terms of degree 0 and 1: a
-        correction puts these into CRPIX and the CD matrix.
+        The plane stays centred on CRPIX, so the polynomials have terms of degree 0 and 1. A later
+        correction moves these terms into CRPIX and the CD matrix.
         """
         if self.shape is None:
             raise InputError("image_shape: needed for a shared distortion; give (height, width)")
@@ -214,7 +215,7 @@ class FitsMapping:
     def _with_sip(
         self, wcs: WCS, terms: tuple[Floats, Floats], inverse: tuple[Floats | None, ...]
     ) -> FitsMapping:
-        """Give a WCS of the same image these polynomials."""
+        """Return the mapping of a WCS of the same image with these SIP polynomials."""
         from astropy.wcs import Sip
 
         assert self.shape is not None, "a shared distortion asks for it"
@@ -225,7 +226,7 @@ class FitsMapping:
         return FitsMapping(wcs, self.shape)
 
     def _as_sip(self) -> FitsMapping:
-        """Give a TPV as a TAN-SIP: the same, unless it has terms in the radius."""
+        """Convert a TPV to TAN-SIP, which is exact unless there are terms in the radius."""
         from astropy.wcs import WCS
 
         assert self.shape is not None, "a shared distortion asks for it"
@@ -266,7 +267,7 @@ class FitsMapping:
 
 
 def _turn_matrix(wcs: WCS, matrix: Floats) -> None:
-    """Give a WCS another matrix, in degrees a pixel, in the cards that it has."""
+    """Set the matrix of a WCS, in degrees per pixel, in whichever cards it has: CD or PC."""
     inner = wcs.wcs
     if inner.has_cd():
         inner.cd = matrix

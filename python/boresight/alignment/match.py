@@ -1,4 +1,4 @@
-"""Matching of two lists of stars whose shift and rotation are unknown."""
+"""Matching of two star lists with unknown shift and rotation."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ Floats = NDArray[np.float64]
 @named
 @dataclass(frozen=True)
 class ListMatch:
-    """Stars that two lists have in common.
+    """Stars that two lists have in common, and the transformation between the lists.
 
     Attributes
     ----------
     pairs : ndarray of int, shape (n, 2)
-        Index in the first and in the second list of every star that both have; each star occurs
-        once.
+        Indices in the first and in the second list of every common star; each star occurs once.
     matrix : ndarray, shape (2, 2)
-        Rotation times scale, mirrored where the determinant is negative.
+        Rotation times scale; it includes a reflection if the determinant is negative.
     shift : ndarray, shape (2,)
-        ``b = a @ matrix.T + shift`` by least squares over all pairs.
+        Shift in ``b = a @ matrix.T + shift``, from least squares over all pairs.
     log_odds : float
-        Natural logarithm of the odds against a match by chance, at least.
+        Natural logarithm of the odds against a match by chance (a lower limit).
     """
 
     pairs: NDArray[np.int64]
@@ -44,7 +43,7 @@ class ListMatch:
 
     @property
     def scale(self) -> float:
-        """Lengths in the second list over those in the first."""
+        """Ratio of lengths in the second list to lengths in the first."""
         return float(math.hypot(self.matrix[0, 0], self.matrix[1, 0]))
 
     @property
@@ -58,7 +57,7 @@ class ListMatch:
         return bool(np.linalg.det(self.matrix) < 0)
 
     def __call__(self, points: ArrayLike) -> Floats:
-        """Map points of the first list, shape (n, 2), to where the second has them."""
+        """Map points of the first list, shape (n, 2), to the coordinates of the second list."""
         return np.asarray(np.asarray(points, np.float64) @ self.matrix.T + self.shift)
 
     def __repr__(self) -> str:
@@ -81,40 +80,41 @@ def match_lists(
     max_order: int = 0,
     max_false_alarm: float = 1e-9,
 ) -> ListMatch | None:
-    """Find which stars of one list are which of another, whatever their shift and rotation.
+    """Match the stars of two lists that differ by an unknown shift and rotation.
 
-    Patterns of a star and three of its neighbours propose similarities by the ratios of their
-    distances. A proposal grows from its pattern over both lists, refitted as it goes, and is taken
-    when chance cannot explain the stars it pairs. Nothing is assumed about the shift or the
-    rotation; a fifth of either list may be missing from the other, and more. The result is the
-    same for every run; time and memory grow linearly with the lists.
+    Patterns of a star and three of its neighbours propose similarity transformations by the ratios
+    of their distances. A proposal grows from its pattern over both lists and is refitted on the
+    way. It is accepted when chance cannot explain the number of pairs. There is no limit on shift
+    or rotation; a fifth or more of either list may be missing from the other. The result is the
+    same in every run; time and memory grow linearly with the length of the lists.
 
     Parameters
     ----------
     a, b : Centroids or array_like, shape (n, 2)
-        Positions in pixels, in any frame of their own.
+        Positions in pixels. Each list may have any coordinate frame.
     brightness : (array_like, array_like), optional
-        Brightness of the stars of either list, in any unit, for the order alone. Lists of
-        different depth are matched by it: the brightest stars of one with the brightest of the
-        other, at depths that halve. Default: that of two `Centroids`, else none.
+        Brightness of the stars of each list, in any unit; only the order counts. It serves to match
+        lists of different depth: the brightest stars of one list are matched with the brightest of
+        the other, at depths that decrease by factors of two. Default: the brightness of two
+        `Centroids`, else none.
     radius : float
-        Largest distance of the two stars of a pair, in pixels of `b`: some times the error of the
-        positions. Default 1.
+        Largest distance between the two stars of a pair, in pixels of `b`. Choose a few times the
+        error of the positions. Default 1.
     scales : (float, float)
-        Smallest and largest scale of `b` in units of `a`. Default (0.8, 1.25).
+        Smallest and largest scale of `b` relative to `a`. Default (0.8, 1.25).
     mirrored : bool
         Also try mirror images. Default False.
     max_order : int
-        Order of polynomials, 0 to 5, by which stars are paired where a similarity does not fit
-        all over the frame, as between frames of a distorted lens. The pairs are found by them; the
-        similarity that is returned is the best one of all pairs. Default 0: none.
+        Order, 0 to 5, of polynomials that pair stars where a similarity does not fit over the whole
+        frame, as between frames of a lens with distortion. The returned similarity is the best one
+        for all pairs that the polynomials found. Default 0: no polynomials.
     max_false_alarm : float
-        Largest probability that lists without a star in common match by chance. Default 1e-9.
+        Largest probability that lists without a common star match by chance. Default 1e-9.
 
     Returns
     -------
     ListMatch or None
-        `None` if no match is beyond chance, as for lists of fewer than six stars.
+        `None` if every match may be chance, which includes lists of fewer than six stars.
 
     Raises
     ------
@@ -123,9 +123,9 @@ def match_lists(
 
     Notes
     -----
-    The evidence of a proposal is a likelihood ratio against stars that fall anywhere, by Markov's
-    inequality a bound of the probability that chance reaches it, times the number of proposals
-    tried. The stars of the pattern do not count.
+    The evidence for a proposal is its likelihood ratio relative to stars at random positions. By
+    Markov's inequality this bounds the probability that chance reaches the ratio; the bound is
+    multiplied by the number of proposals tried. The stars of the pattern do not count.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def match_lists(
 
 
 def _positions(name: str, stars: Any) -> Floats:
-    """Give positions as rows that the core reads."""
+    """Return positions as the array of rows that the core reads."""
     try:
         array = np.asarray(pixels(name, getattr(stars, "xy", stars)), dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -185,7 +185,7 @@ def _range(scales: Any) -> tuple[float, float]:
 
 
 def _light(brightness: Any, first: int, second: int) -> tuple[Floats, Floats]:
-    """Give the brightness of both lists as the core reads it."""
+    """Return the brightness of both lists as the arrays that the core reads."""
     try:
         a, b = (np.ascontiguousarray(light, dtype=np.float64) for light in brightness)
     except (TypeError, ValueError):

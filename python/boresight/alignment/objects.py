@@ -1,4 +1,4 @@
-"""Objects of the global fit that move, and their colours."""
+"""Model of the objects in the global fit: their motions and colours."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ Floats = NDArray[np.float64]
 PARAMETERS: dict[Motion, int] = {"still": 2, "proper": 4, "parallax": 5}
 
 LOOSE_MAS = 100.0
-"""Proper motions in a year, and parallaxes, of which nothing is known are within about this.
+"""Prior standard deviation of unknown proper motions per year and unknown parallaxes, in mas.
 
-Without known motions a field that turns or grows steadily cannot be told from stars that move: this
-settles it on the least motions.
+If no motions are known, a field that rotates or grows steadily looks like moving stars. This prior
+selects the solution with the smallest motions.
 """
 
 CATALOGUE_MAS = 0.1
-"""Error of proper motions in a year, and of parallaxes, of a catalogue that gives none."""
+"""Error of the proper motions per year and the parallaxes of a catalogue that gives no errors, in
+mas."""
 
 
 @dataclass
 class ObjectModel:
-    """Parameters of the objects of a global fit, and when each item was taken."""
+    """Parameters of the objects of a global fit, and the time of each item."""
 
     motion: Motion = "still"
     chromatic: bool = False
@@ -54,7 +55,7 @@ class ObjectModel:
         chromatic: bool,
         epoch: float | Time | None,
     ) -> ObjectModel:
-        """Read the times of the items; the epoch of positions is their mean unless it is given."""
+        """Read the times of the items. The epoch of positions is their mean, unless it is given."""
         start = None if epoch is None else float(getattr(epoch, "jyear", epoch))
         if motion == "still":
             return cls(motion, chromatic, start)
@@ -75,17 +76,17 @@ class ObjectModel:
 
     @property
     def parameters(self) -> int:
-        """Parameters of an object."""
+        """Number of parameters of an object."""
         return PARAMETERS[self.motion]
 
     def moved(self, refcat: ReferenceCatalog, rows: NDArray[Any], item: int) -> Floats:
-        """Directions of stars at the time of an item, by their catalogue's motions."""
+        """Return the directions of stars at the time of an item, using the catalogue's motions."""
         sky = np.asarray(refcat.sky[rows])
         if self.years is None or refcat.tracks is None:
             return sky
         track = refcat.tracks
         pmra, pmdec = track.motion[rows].T
-        # Years count from the epoch of the places.
+        # Years are relative to the epoch of the positions.
         there = ProperMotion(pmra, pmdec, epoch=0.0).moved(sky, float(self.years[item]))
         if self.earth is not None and self.motion == "parallax":
             parallax = np.nan_to_num(track.parallax[rows])
@@ -93,7 +94,7 @@ class ObjectModel:
         return there
 
     def factors(self, sky: Floats, item: int) -> Floats:
-        """Displacement east and north by a unit of parallax, shape (n, 2)."""
+        """Return the displacement east and north per unit of parallax, shape (n, 2)."""
         if self.earth is None:
             return np.zeros((len(sky), 2))
         return -np.stack([axis @ self.earth[item] for axis in east_north(sky)], axis=-1)
@@ -106,11 +107,11 @@ class ObjectModel:
         scale: float,
         surest: float,
     ) -> Floats:
-        """Give the inverse covariances of objects' parameters, (n, parameters, parameters).
+        """Return the prior inverse covariances of the objects, (n, parameters, parameters).
 
-        They are those of the first stars, `catalogued`, in pixels; of objects of images only
-        their motions are known, to be small. `surest` is the inverse variance of the place of a
-        star without error.
+        The first `catalogued` stars have the errors of the catalogue, converted to pixels. Objects
+        of images have only a prior that their motions are small. `surest` is the inverse variance
+        of the position of a star without error.
         """
         n, p = len(rows), self.parameters
         alone = np.zeros((n, p))
@@ -135,9 +136,9 @@ class ObjectModel:
     def colors(
         self, refcat: ReferenceCatalog, rows: NDArray[Any], of: NDArray[Any], measured: Floats
     ) -> Floats:
-        """Colours of detections from their median: of the catalogue, or the mean of the object's.
+        """Return colours of detections, from the catalogue or the object's mean, minus the median.
 
-        Those that are not known are the median.
+        Unknown colours are taken as the median, 0.
         """
         if not self.chromatic:
             return np.zeros(0)
@@ -163,7 +164,7 @@ def object_table(
     variances: Floats,
     scale: float,
 ) -> QTable:
-    """Give places, proper motions and parallaxes of objects, with their errors."""
+    """Return a table of positions, proper motions and parallaxes of objects, with their errors."""
     from astropy import units as u
     from astropy.table import QTable
 

@@ -1,4 +1,4 @@
-"""The arguments of `align`, checked."""
+"""Checks of the arguments of `align`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = [
 ]
 
 FitGeometry = Literal["shift", "rshift", "rscale", "general"]
-"""Shift; and rotation; and scale; any matrix."""
+"""Shift; shift and rotation; shift, rotation and scale; shift and any matrix."""
 
 Match = Literal["auto", "histogram", "pattern"]
-"""Start of the matching: the histogram and then patterns, or one of them alone."""
+"""Search for the first matches: the histogram and then patterns, or only one of the two."""
 
 ClipStatistic = Literal["rmse", "mae", "std", "mad"]
-"""Length in which `sigma` counts."""
+"""Statistic of the residuals that is the unit of `sigma`."""
 
 LEAST_MATCHES = {"shift": 1, "rshift": 2, "rscale": 2, "general": 3}
-"""Matches that determine a geometry."""
+"""Smallest number of matches that determines each geometry."""
 
 PARAMETERS = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}
-"""Parameters of a geometry."""
+"""Number of parameters of each geometry."""
 
 STARTS = {
     ("auto", True): "histogram or pattern",
@@ -46,7 +46,7 @@ STARTS = {
 
 
 def known(name: str, value: Any, kind: Any) -> Any:
-    """Check that a value is one of a few."""
+    """Return a value after checking that it is one of the choices of a `Literal`."""
     choices = get_args(kind)
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
@@ -55,7 +55,7 @@ def known(name: str, value: Any, kind: Any) -> Any:
 
 
 def _plain(name: str, value: Any, scale: Callable[[], float]) -> float:
-    """Give a length in pixels: a number, or a Quantity of pixels or of an angle."""
+    """Return a length in pixels from a number or a Quantity of pixels or of an angle."""
     if getattr(getattr(value, "unit", None), "physical_type", None) == "angle":
         return math.radians(number(name, angles(name, value), "give pixels")) / scale()
     return number(name, pixels(name, value), "give pixels or an angle")
@@ -76,7 +76,7 @@ def _length(
 
 
 def clipping_values(nclip: Any, sigma: Any, statistic: Any, least_pairs: int) -> dict[str, Any]:
-    """Clipping as the core takes it; `sigma` may bring its statistic, as (3.0, "mae")."""
+    """Return the clipping options for the core; `sigma` may include its statistic: (3.0, "mae")."""
     rounds = 0 if nclip is None else count("nclip", nclip)
     if isinstance(sigma, tuple):
         if len(sigma) != 2:
@@ -95,7 +95,7 @@ def clipping_values(nclip: Any, sigma: Any, statistic: Any, least_pairs: int) ->
 
 @dataclass(frozen=True)
 class Options:
-    """How sources are matched and fitted."""
+    """Options for the matching and fitting of sources."""
 
     minobj: int
     searchrad: float
@@ -125,9 +125,9 @@ class Options:
         clip_statistic: Any,
         scale: Callable[[], float],
     ) -> Options:
-        """Check every argument; each error names its own.
+        """Check every argument; each error names the argument.
 
-        `scale` gives the radians of a pixel, for lengths that are angles.
+        `scale` returns the pixel scale in radians, to convert lengths given as angles.
         """
         known("fitgeom", fitgeom, FitGeometry)
         if not (match is None or callable(match)):
@@ -155,7 +155,7 @@ class Options:
         )
 
     def core(self, *, start: str | None = None) -> dict[str, Any]:
-        """Give the options as the core takes them."""
+        """Return the options in the form that the core takes."""
         return {
             "start": start or STARTS[str(self.match), self.use2dhist],
             "search_radius": self.searchrad,

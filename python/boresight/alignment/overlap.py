@@ -1,4 +1,4 @@
-"""Sky that images share."""
+"""Overlap of images on the sky."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HasFootprint(Protocol):
     """An image, a group, or a reference catalogue."""
 
     def footprint(self) -> core.Footprint:
-        """Give the part of the sky that it covers."""
+        """Return the sky area that the object covers."""
 
 
 def _footprints(images: Sequence[HasFootprint]) -> list[core.Footprint]:
@@ -35,7 +35,7 @@ def _footprints(images: Sequence[HasFootprint]) -> list[core.Footprint]:
 
 @named
 def overlap_matrix(images: Sequence[HasFootprint]) -> Floats:
-    """Area of the sky that each two images share.
+    """Compute the area of the sky that each pair of images shares.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def overlap_matrix(images: Sequence[HasFootprint]) -> Floats:
     Returns
     -------
     ndarray, shape (n, n)
-        Steradians; symmetric, 0 on the diagonal.
+        Areas in steradians; symmetric, 0 on the diagonal.
 
     Raises
     ------
     InputError
-        If something is no image, or an image has neither a shape nor three sources.
+        If an item is no image, or an image has neither a shape nor three sources.
 
     Notes
     -----
@@ -78,21 +78,21 @@ def overlap_matrix(images: Sequence[HasFootprint]) -> Floats:
 
 @named
 def max_overlap_pair(images: list[Any], enforce_user_order: bool) -> tuple[Any, Any]:
-    """Take the two images that share most sky out of a list.
+    """Remove the two images with the largest overlap from a list and return them.
 
     Parameters
     ----------
     images : list of ImageCatalog, ImageGroup or ReferenceCatalog
-        Both images are removed from it, and the others ordered by the sky that they share with the
-        first of the pair, largest first.
+        The list of images, which is changed: both images are removed, and the others are sorted by
+        their overlap with the first image of the pair, largest first.
     enforce_user_order : bool
-        Take the first two as they are, and leave the order of the others.
+        Take the first two images of the list, and do not sort the others.
 
     Returns
     -------
     (image, image)
-        The first is the one that shares more with all others. ``(image, None)`` of a list of one,
-        from which nothing is removed, and ``(None, None)`` of an empty one.
+        The first image is the one that shares more sky with all others. ``(image, None)`` for a
+        list of one image, from which nothing is removed, and ``(None, None)`` for an empty list.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def max_overlap_pair(images: list[Any], enforce_user_order: bool) -> tuple[Any, 
     if enforce_user_order or len(images) == 2:
         return images.pop(0), images.pop(0)
     shared = overlap_matrix(images)
-    # The diagonal is 0; rows before columns, so that the first of equal pairs is taken.
+    # The diagonal is 0. Of equal pairs, argmax takes the first one in row order.
     i, j = np.unravel_index(np.argmax(shared), shared.shape)
     if shared[j].sum() > shared[i].sum():
         i, j = j, i
@@ -122,21 +122,21 @@ def max_overlap_pair(images: list[Any], enforce_user_order: bool) -> tuple[Any, 
 
 @named
 def max_overlap_image(refimage: HasFootprint, images: list[Any], enforce_user_order: bool) -> Any:
-    """Take the image that shares most sky with another out of a list.
+    """Remove the image with the largest overlap with a reference from a list and return it.
 
     Parameters
     ----------
     refimage : ImageCatalog, ImageGroup or ReferenceCatalog
-        The other.
+        The reference.
     images : list of ImageCatalog or ImageGroup
-        The image is removed from it.
+        The list of images, from which the returned image is removed.
     enforce_user_order : bool
-        Take the first one, whatever it shares.
+        Take the first image of the list, regardless of its overlap.
 
     Returns
     -------
     image or None
-        `None` of an empty list.
+        `None` for an empty list.
 
     Raises
     ------

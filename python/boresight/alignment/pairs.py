@@ -1,4 +1,4 @@
-"""Pairs of sources and stars that need no search, and fits to pairs."""
+"""Fits to known pairs of sources and stars, without a search."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 ERROR_ROUNDS = 3
-"""Rounds in which the error of the sources of an image is found beside those of the stars."""
+"""Rounds that determine the error of the sources, given the errors of the stars."""
 
 LEAST_ERROR_PX = 1e-9
-"""Stars without error, and sources without any, have a finite weight."""
+"""Lower limit of an error, in pixels, so that every weight is finite."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Pairs of sources and stars, and a fit to them: what a registration is, made here."""
+    """Pairs of sources and stars with a fit; has the attributes of a registration of the core."""
 
     pairs: NDArray[np.int64]
     fit: Any
@@ -59,7 +59,7 @@ def match_custom(
     reference: dict[str, Any],
     options: Options,
 ) -> Fitted:
-    """Fit the pairs that a caller's matcher gives."""
+    """Fit the pairs that a user's matcher returns."""
     pairs = np.asarray(matcher(reference["points"], image["points"]))
     if pairs.size == 0:
         return Fitted(np.zeros((0, 2), np.int64), None, "too few")
@@ -80,7 +80,7 @@ def match_rows(
     near: Near,
     options: Options,
 ) -> Fitted:
-    """Fit sources to the stars in the rows of their number."""
+    """Fit sources to the stars with the same row numbers."""
     first = np.cumsum([0, *(member.num_rows for member in members)])
     row = first[sources.member] + of_members([m.rows for m in members], sources.member, sources.row)
     _, i, j = np.intersect1d(row, refcat.rows[near.rows], return_indices=True)
@@ -97,7 +97,7 @@ def match_known(
     seen: Seen,
     options: Options,
 ) -> tuple[Near, Fitted]:
-    """Fit sources to the objects that they are known to be."""
+    """Fit sources to their known objects."""
     i, objects = seen.among(sources, members)
     near = near_of(objects, refcat, plane)
     i = i[np.isin(objects, near.rows)]
@@ -108,7 +108,7 @@ def match_known(
 def _fitted(
     image: dict[str, Any], reference: dict[str, Any], both: NDArray[np.int64], options: Options
 ) -> Fitted:
-    """Fit given pairs."""
+    """Fit the given pairs."""
     of_image, of_reference = both.T
     if len(both) < options.minobj:
         return Fitted(both, None, "too few")
@@ -138,10 +138,10 @@ def _fit(
 def with_own_errors(
     sources: Sources, near: Near, found: Any, options: Options
 ) -> tuple[Near, Fitted]:
-    """Fit pairs again where nothing is known of the sources' errors but that χ² has to be 1.
+    """Fit pairs again with an unknown error of the sources that makes χ² per degree of freedom 1.
 
-    Gives the stars with the weights of differences from the sources: errors of the stars alone
-    would leave nearly all weight to the few best ones.
+    Returns the stars with weights from the errors of star and source together. With the errors of
+    the stars alone, the few best stars would have nearly all weight.
     """
     assert near.weights is not None, "errors of the stars are known"
     with np.errstate(divide="ignore"):
@@ -165,7 +165,7 @@ def with_own_errors(
 
 
 def combined(a: Floats | None, b: Floats | None) -> Floats | None:
-    """Weights of differences: variances add."""
+    """Return the weights of differences, for which the variances add."""
     if a is None or b is None:
         return b if a is None else a
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""The stars to which images are aligned."""
+"""Reference catalogue: the stars to which images are aligned."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["ReferenceCatalog", "WithoutMotion"]
 Floats = NDArray[np.float64]
 
 WithoutMotion = Literal["keep", "widen", "drop"]
-"""Policy for stars of which a table with proper motions knows none."""
+"""Policy for stars without proper motion in a table that has proper motions."""
 
 TYPICAL_MOTION_MAS = 10.0
-"""Motion per year by which the position of a star without known motion is widened."""
+"""Position error per year, in mas, that is added for a star without known proper motion."""
 
 
 @dataclass(frozen=True)
 class Tracks:
     """Proper motions in mas a year, (n, 2) east and north, and parallaxes in mas, (n,).
 
-    NaN where they are not known.
+    Unknown values are NaN.
     """
 
     motion: Floats
@@ -46,38 +46,38 @@ class Tracks:
         return Tracks(self.motion[rows], self.parallax[rows])
 
     def known(self) -> NDArray[np.bool_]:
-        """Tell which of place, motion, both of two axes, and parallax are known, (n, 5)."""
+        """Return which of position and proper motion (per axis) and parallax are known, (n, 5)."""
         place, motion = np.ones(len(self.motion), bool), np.isfinite(self.motion).all(axis=1)
         return np.column_stack([place, place, motion, motion, np.isfinite(self.parallax)])
 
 
 @named
 class ReferenceCatalog:
-    """Directions of stars, to which images are aligned.
+    """Reference stars, to which images are aligned.
 
     Parameters
     ----------
     sky : ndarray, shape (n, 3)
         Unit vectors in ICRS.
     weights : ndarray, shape (n,), optional
-        Inverse variances per axis in 1/px^2 of the images.
+        Inverse variances per axis, in 1/px^2, with the pixels of the images.
     sigma : ndarray, shape (n,), optional
-        Standard deviations per axis in radians, instead of weights.
+        Standard deviations per axis in radians; an alternative to `weights`.
     ids : ndarray of int, shape (n,), optional
-        Default: 0, 1, 2 ...
+        Identifiers of the stars. Default: 0, 1, 2 ...
     brightness : ndarray, shape (n,), optional
-        In any unit, for the order alone.
+        Brightness in any unit; only the order counts.
     rows : ndarray of int, shape (n,), optional
-        Rows of the table that the stars are from. Default: 0, 1, 2 ...
+        Table rows from which the stars were read. Default: 0, 1, 2 ...
     num_rows : int, optional
         Number of rows of the table. Default n.
     tracks : Tracks, optional
         Proper motions and parallaxes.
     color : ndarray, shape (n,), optional
-        A colour, such as BP - RP; NaN where it is not known.
+        A colour, such as BP - RP; NaN if unknown.
     covariance : ndarray, shape (m, 5, 5), optional
-        Of the place east and north, the proper motion and the parallax of the first m stars, in mas
-        and years; variances that are not known are NaN.
+        Covariance of the position (east, north), the proper motion and the parallax of the first m
+        stars, in mas and years. Unknown variances are NaN.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class ReferenceCatalog:
         epoch: float | Time | None = None,
         without_motion: WithoutMotion = "keep",
     ) -> ReferenceCatalog:
-        """Stars of whatever holds them: see `align`, argument `refcat`."""
+        """Make a reference catalogue from any argument `refcat` of `align`."""
         if without_motion not in get_args(WithoutMotion):
             raise InputError(
                 f"without_motion: {without_motion!r} is none; give 'keep', 'widen' or 'drop'"
@@ -154,7 +154,7 @@ class ReferenceCatalog:
 
     @classmethod
     def from_images(cls, image: ImageCatalog | ImageGroup) -> ReferenceCatalog:
-        """Stars of an image where its WCS has them."""
+        """Make a reference catalogue from the sources of an image, placed by its WCS."""
         members = image.members
         sky = np.concatenate([member.sky() for member in members])
         seen = np.isfinite(sky).all(axis=1)
@@ -233,7 +233,7 @@ class ReferenceCatalog:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of the table that the stars are from."""
+        """Table rows from which the stars were read."""
         return np.arange(len(self)) if self._rows is None else self._rows
 
     def __len__(self) -> int:
@@ -244,36 +244,36 @@ class ReferenceCatalog:
         return f"ReferenceCatalog({len(self)} stars)"
 
     def footprint(self) -> core.Footprint:
-        """Give the convex hull of the stars; nothing for fewer than three."""
+        """Return the convex hull of the stars; an empty area for fewer than three stars."""
         if len(self.sky) < 3:
             return core.Footprint.union([])
         return core.Footprint.polygon(np.ascontiguousarray(hull(self.sky)))
 
     def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
-        """Give indices of the stars within an angle of a direction, radians."""
+        """Return the indices of the stars within an angle, in radians, of a direction."""
         return core.within(self.sky, center, np.cos(min(radius, np.pi)))
 
     def weights_for(self, rows: NDArray[np.intp], pixel_scale: float) -> Floats | None:
-        """Inverse variances in 1/px^2 for an image with this many radians a pixel."""
+        """Return inverse variances in 1/px^2 for an image with a pixel scale in radians."""
         if self.weights is not None:
             return np.ascontiguousarray(self.weights[rows])
         if self.sigma is None:
             return None
         with np.errstate(divide="ignore"):
             weights = (pixel_scale / self.sigma[rows]) ** 2
-        # A star of which no error is known among those of which it is has no weight.
+        # If only some errors are known, stars with an unknown error get weight 0.
         return np.ascontiguousarray(np.where(np.isnan(weights), 0.0, weights))
 
 
 class _Columns:
-    """Columns of a table by their usual names, whatever the case."""
+    """Access to the columns of a table by their usual names, ignoring case."""
 
     def __init__(self, table: Any, names: list[str]) -> None:
         self._table, self._names = table, names
         self._lower = {name.lower(): name for name in names}
 
     def optional(self, *names: str, unit: str | None = None) -> Floats | None:
-        """Numbers of the first of these columns that is there."""
+        """Return the values of the first of the named columns that exists, or None."""
         for name in names:
             if name in self._lower:
                 column = self._table[self._lower[name]]
@@ -287,7 +287,7 @@ class _Columns:
         return None
 
     def needed(self, *names: str) -> Floats:
-        """Degrees of the first of these columns."""
+        """Return the first of the named columns that exists, in degrees."""
         found = self.optional(*names, unit="deg")
         if found is None:
             raise InputError(
@@ -296,7 +296,7 @@ class _Columns:
         return found
 
     def tracks(self, count: int) -> Tracks:
-        """Give proper motions and parallaxes."""
+        """Return proper motions and parallaxes."""
 
         def of(name: str, unit: str) -> Floats:
             values = self.optional(name, unit=unit)
@@ -306,7 +306,7 @@ class _Columns:
         return Tracks(motion, of("parallax", "mas"))
 
     def ids(self) -> NDArray[np.int64] | None:
-        """Give identifiers, which are different numbers."""
+        """Return the identifiers, which must be unique; None if they are not integers."""
         for name in ("id", "source_id"):
             if name in self._lower:
                 values = np.asarray(self._table[self._lower[name]])
@@ -319,7 +319,7 @@ class _Columns:
         return None
 
     def light(self) -> Floats | None:
-        """Brightness, or magnitudes with the opposite sign."""
+        """Return the brightness, or magnitudes with the opposite sign."""
         bright = self.optional("brightness", "flux")
         if bright is not None:
             return bright
@@ -330,7 +330,7 @@ class _Columns:
 def _moved(
     columns: _Columns, sky: Floats, tracks: Tracks, year: float
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Places in another year, the years until then, and which stars have no motion."""
+    """Return positions in another year, the elapsed years, and which stars have no motion."""
     if columns.optional("pmra") is None or columns.optional("pmdec") is None:
         return sky, np.zeros(len(sky)), np.zeros(len(sky), bool)
     start = columns.optional("ref_epoch", "epoch")
@@ -338,6 +338,6 @@ def _moved(
         raise InputError("refcat: it has proper motions and no column ref_epoch; give the epoch")
     years = np.nan_to_num(year - start)
     still = ~(np.isfinite(tracks.motion).all(axis=1) & np.isfinite(start))
-    # Each star has an epoch of its own: one year of its motion over all years.
+    # Each star has its own epoch: scale each motion by the elapsed years and move by one year.
     along = np.where(still, 0.0, tracks.motion.T * years)
     return ProperMotion(along[0], along[1], epoch=0.0).moved(sky, 1.0), years, still

@@ -1,4 +1,4 @@
-"""One image, or one group, aligned to a reference."""
+"""Alignment of one image, or one group, to a reference."""
 
 from __future__ import annotations
 
@@ -52,31 +52,35 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 LEAST_FRACTION = 0.45
-"""An image with a smaller share of its possible matches is poor: the rest lies elsewhere."""
+"""Smallest fraction of the possible matches for a good verdict. With fewer matches the verdict is
+poor, because most sources lie elsewhere."""
 
 LARGEST_RESIDUAL = 0.4
-"""An image whose rmse is a larger share of the tolerance is poor: chance pairs give 0.71."""
+"""Largest rmse for a good verdict, as a fraction of the tolerance. Chance pairs give 0.71."""
 
 LARGEST_CORNER_ERROR = 0.25
-"""An image of which a corner is less sure than this share of the tolerance is poor."""
+"""Largest uncertainty of a corner for a good verdict, as a fraction of the tolerance."""
 
 LARGEST_CHI2 = 9.0
-"""An image with more weighted squares per degree of freedom is poor: its weights are wrong."""
+"""Largest χ² per degree of freedom for a good verdict. A larger value means that the weights are
+wrong."""
 
 LARGEST_SCALE = 1.25
-"""An image whose scale changes by a larger factor, either way or along either axis, has failed."""
+"""Largest factor by which the scale may increase or decrease along any axis. Beyond the factor the
+alignment has failed."""
 
 SETTLED_PX = 1e-4
-"""A camera is turned again until the shift is below this."""
+"""The rotation of a camera is repeated until the remaining shift is below this, in pixels."""
 
 SETTLED_AT_PX = 1e4
-"""And so is what the matrix does at this distance from the middle."""
+"""Distance from the centre, in pixels, at which the remaining matrix may move a point by at most
+`SETTLED_PX`."""
 
 TURNS = 6
-"""Turns of a camera at most."""
+"""Maximum number of rotations of a camera."""
 
 WIDER = 1.5
-"""Rare objects are looked for this much farther: a pixel is not the same angle all over."""
+"""Factor on the search radius for rare objects, because the pixel scale varies over the image."""
 
 ENDINGS = {
     "too few": Reason.TOO_FEW_MATCHES,
@@ -97,8 +101,9 @@ def align_to(
 ) -> tuple[ImageAlignment, NDArray[np.int64]]:
     """Align an item to a reference, and correct the WCS of its members if it succeeds.
 
-    It starts from the mappings that the members have, or from `starts`; objects that are `seen`
-    are not matched again. Also gives the rows of the stars that are missing among its sources.
+    The alignment starts from the current mappings of the members, or from `starts`. Objects in
+    `seen` are already identified and are not matched again. Also returns the rows of the reference
+    stars that are missing among the sources.
     """
     members, refcat = item.members, reference.stars
     none = np.zeros(0, np.int64)
@@ -117,7 +122,8 @@ def align_to(
         mappings = corrected(starts, plane, *about_origin(found.fit))
         if isinstance(plane, SolvedMapping):
             mappings = _settled(mappings, found, sources, near, refcat, options)
-            # Distant stars are where the first plane has them only once the camera looks there.
+            # A linear shift of the first tangent plane misplaces distant stars, so match again
+            # after the turn.
             sources = sources_of(members, mappings[0], mappings)
             there = replace(options, offset=(0.0, 0.0))
             beside, again = matched(
@@ -147,7 +153,7 @@ def matched(
     start: str | None = None,
     seen: Seen | None = None,
 ) -> tuple[Near, Any]:
-    """Give the stars that sources may be, the pairs and a fit to them."""
+    """Return the candidate stars for the sources, and the pairs with a fit to them."""
     if seen is not None:
         near, found = match_known(members, reference.stars, sources, plane, seen, options)
     elif options.match is None:
@@ -171,9 +177,9 @@ def _match_usual(
     options: Options,
     start: str | None,
 ) -> tuple[Near, Any]:
-    """Match with the stars that are near and not rare."""
+    """Match sources with the nearby stars that are not rare."""
     if start is not None or options.match == "auto":
-        # Patterns need many more stars than a start that is known: most images never ask for them.
+        # Patterns need many more stars than a known start, and most images do not need patterns.
         nearby = options if start is not None else replace(options, match="histogram")
         near = stars_near(members, sources, reference, plane, options, wide=False)
         found = _match_sources(sources, near, nearby, start)
@@ -185,7 +191,7 @@ def _match_usual(
 
 
 def _match_sources(sources: Sources, near: Near, options: Options, start: str | None) -> Any:
-    """Match and fit sources to the stars near them."""
+    """Match the sources with the nearby stars and fit them."""
     image, reference = sources.values(), near.values()
     if callable(options.match):
         return match_custom(options.match, image, reference, options)
@@ -200,7 +206,7 @@ def _join_rare(
     near: Near,
     found: Any,
 ) -> tuple[Near, Any]:
-    """Add rare objects to the stars, and those where the other sources are to the pairs."""
+    """Add rare objects to the stars, and pair them with the sources that are still free."""
     free = np.ones(len(sources.plane), bool)
     free[found.pairs[:, 0]] = False
     matrix, shift = about_origin(found.fit)
@@ -228,7 +234,7 @@ def _failure(found: Any, near: Near, options: Options) -> Reason:
 def corrected(
     starts: list[Mapping], plane: Mapping, matrix: Floats, shift: Floats
 ) -> list[Mapping]:
-    """Give mappings of all members after a correction in the plane of the first."""
+    """Return the mappings of all members after a correction in the plane of the first member."""
     return [
         mapping.corrected(matrix, shift)
         if mapping is plane
@@ -238,33 +244,33 @@ def corrected(
 
 
 def about_origin(fit: Any) -> tuple[Floats, Floats]:
-    """Matrix and shift of a fit, the shift at the origin of the plane."""
+    """Return the matrix of a fit, and the shift at the origin of the plane."""
     matrix, center = np.array(fit.matrix), np.array(fit.center)
     return matrix, np.array(fit.shift) + center - matrix @ center
 
 
 def follow(mapping: Mapping, plane: Mapping, matrix: Floats, shift: Floats) -> Mapping:
-    """Give the linear correction of a member's own plane that is nearest to that of another."""
+    """Return a mapping with the linear correction that best follows one made in another plane."""
     pixels = _grid(mapping)
     wanted = plane.plane_to_sky(plane.sky_to_plane(mapping.to_sky(pixels)) @ matrix.T + shift)
     return mapping.corrected(*_linear(mapping, pixels, wanted))
 
 
 def difference(before: Mapping, after: Mapping) -> tuple[Floats, Floats]:
-    """Give the linear correction in the plane of one mapping that is nearest to another."""
+    """Return the linear correction of one mapping that comes nearest to another mapping."""
     pixels = _grid(before)
     return _linear(before, pixels, after.to_sky(pixels))
 
 
 def _grid(mapping: Mapping) -> Floats:
-    """Pixels all over an image, corners included."""
+    """Return a grid of pixels over an image, corners included."""
     height, width = mapping.shape or (1000, 1000)
     x, y = np.meshgrid(np.linspace(0, width - 1, 5), np.linspace(0, height - 1, 5))
     return np.column_stack([x.ravel(), y.ravel()])
 
 
 def _linear(mapping: Mapping, pixels: Floats, sky: Floats) -> tuple[Floats, Floats]:
-    """Give the matrix and shift in the plane of a mapping by which pixels best see directions."""
+    """Fit the matrix and shift, in the plane of a mapping, that move pixels to directions."""
     own = mapping.to_plane(pixels)
     design = np.column_stack([own, np.ones(len(own))])
     terms = np.linalg.lstsq(design, mapping.sky_to_plane(sky), rcond=None)[0]
@@ -279,7 +285,7 @@ def _settled(
     refcat: ReferenceCatalog,
     options: Options,
 ) -> list[Mapping]:
-    """Turn a camera until its stars need no further shift: its tangent plane turns with it."""
+    """Rotate a camera, and with it its tangent plane, until its stars need no further shift."""
     i, j = found.pairs.T
     kept = np.asarray(found.fit.kept)
     weights = combined(
@@ -317,7 +323,7 @@ def _told(
     members: list[ImageCatalog],
     options: Options,
 ) -> ImageAlignment:
-    """Give the numbers of a success, and the verdict."""
+    """Return the alignment with the numbers of a successful fit and the verdict."""
     fit = found.fit
     i, j = found.pairs.T
     matrix, shift, center = np.array(fit.matrix), np.array(fit.shift), np.array(fit.center)
@@ -326,7 +332,7 @@ def _told(
         np.asarray(fit.residuals), np.asarray(fit.kept),
     )  # fmt: skip
     corners = plane_corners(members[0].mapping, sources)
-    # Where only the errors of the stars are known, those of the sources are what makes χ² 1.
+    # If only the errors of the stars are known, those of the sources were chosen to make χ² 1.
     known = sources.weights is not None or refcat.weights is not None
     total = replace(
         total,
@@ -352,7 +358,7 @@ def _told(
 def total_correction(
     told: ImageAlignment, before: Mapping, after: Mapping, sources: Sources
 ) -> ImageAlignment:
-    """Tell the matrix and shift from the WCS that was given to the one that was fitted."""
+    """Set the matrix and shift to those from the given WCS to the fitted WCS."""
     pixels = sources.pixels[sources.member == 0]
     if len(pixels) < LEAST_MATCHES["general"]:
         return told
@@ -373,11 +379,12 @@ def _fraction(matched: int, possible: int) -> float:
 def corner_error(
     covariance: Floats, center: Floats, corners: Floats, own: Floats | None = None
 ) -> float:
-    """Largest standard deviation, of both axes, that a fit has at some corners.
+    """Return the largest standard deviation, both axes together, of a fit at some corners.
 
-    `own` are displacements (n, 2, terms) of the corners by what the fit has beside its linear map.
+    `own` are the displacements (n, 2, terms) of the corners by the other terms of the fit, which
+    follow the linear map.
 
-    NaN when the covariance is not known: as many matches as parameters leave nothing to tell it.
+    NaN if the covariance is unknown, because there are no more matches than parameters.
     """
     if not np.isfinite(covariance).all():
         return math.nan
@@ -391,13 +398,13 @@ def corner_error(
 
 
 def corner_pixels(shape: tuple[int, int]) -> Floats:
-    """Give the pixels in the corners of an image."""
+    """Return the corner pixels of an image."""
     height, width = shape
     return np.array([[0.0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
 
 
 def plane_corners(plane: Mapping, sources: Sources) -> Floats:
-    """Corners of the first image in its plane, or those of the sources' rectangle."""
+    """Return the corners, in the plane, of the first image or of the sources' rectangle."""
     if plane.shape is not None:
         return plane.to_plane(corner_pixels(plane.shape))
     x, y = sources.plane.T
@@ -406,7 +413,7 @@ def plane_corners(plane: Mapping, sources: Sources) -> Floats:
 
 
 def verdict_of(total: ImageAlignment, options: Options) -> tuple[Verdict, Reason]:
-    """Judge an alignment that succeeded by its numbers."""
+    """Return the verdict on a successful alignment, from its numbers."""
     if total.matched_fraction < LEAST_FRACTION:
         return "poor", Reason.FEW_MATCHED
     if total.rmse_px > LARGEST_RESIDUAL * options.tolerance:

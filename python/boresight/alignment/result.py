@@ -1,4 +1,4 @@
-"""How an alignment ended: a verdict for every image, and tables."""
+"""Results of an alignment: a verdict for every image, and tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 
 class Reason(StrEnum):
-    """The cause of an image's verdict.
+    """Reason for the verdict on an image.
 
     Examples
     --------
@@ -69,7 +69,7 @@ Status = Literal["success", "reference", "failed"]
 def of_members(
     columns: list[NDArray[Any]], member: NDArray[Any], place: NDArray[Any]
 ) -> NDArray[Any]:
-    """Give values of sources by their members, each of which has a column, and places in these."""
+    """Select values of sources: `columns` has one array per member, indexed by `place`."""
     if len(columns) == 1:
         return np.asarray(columns[0][place])
     first = np.cumsum([0, *map(len, columns[:-1])])
@@ -78,11 +78,12 @@ def of_members(
 
 @dataclass(frozen=True, repr=False)
 class Matches:
-    """Matched sources of an image: the columns of `ImageAlignment.matched`, made when asked for.
+    """Matched sources of an image; `ImageAlignment.matched` makes its table from them on demand.
 
-    `place` are numbers among the sources of a member that have a position, `star` those of stars of
-    `refcat`, `residuals` in single precision. Of the images it has the rows and positions of the
-    sources alone: an image has its alignment, and both are gone when nobody uses them.
+    `place` are indices among the sources of a member that have a position, `star` are indices of
+    stars in `refcat`, `residuals` are in single precision. Only the rows and positions of the
+    sources are kept, not the images: an image refers to its alignment, and without a reference
+    cycle both are freed as soon as they are unused.
     """
 
     rows: list[NDArray[np.int64]]
@@ -105,7 +106,7 @@ class Matches:
         residuals: Floats,
         kept: NDArray[np.bool_],
     ) -> Matches:
-        """Keep them in as few bytes as they need."""
+        """Store the matches in the smallest integer and float types that hold them."""
         rows, xy = [image.rows for image in images], [image.pixels for image in images]
         return cls(
             rows, xy, refcat, member.astype(np.uint16), place.astype(np.uint32),
@@ -114,12 +115,12 @@ class Matches:
 
     @property
     def source(self) -> NDArray[np.int64]:
-        """Rows in the lists that were given."""
+        """Rows of the sources in the lists that were given."""
         return of_members(self.rows, self.member, self.place)
 
     @property
     def pixels(self) -> Floats:
-        """0-based array pixels, shape (n, 2)."""
+        """Positions of the sources, 0-based array pixels, shape (n, 2)."""
         return of_members(self.xy, self.member, self.place)
 
     @property
@@ -136,47 +137,49 @@ class Matches:
 @named
 @dataclass(frozen=True, repr=False)
 class ImageAlignment:
-    """How the alignment of one image, or of one group, ended.
+    """Result of the alignment of one image or one group.
 
     Attributes
     ----------
     name : str
-        Of the image.
+        Name of the image.
     status : {"success", "reference", "failed"}
-        A failed image keeps its WCS, and a reference image too, but for a shared distortion.
+        A failed image keeps its WCS. A reference image also keeps its WCS, apart from a shared
+        distortion that is added to it.
     verdict : {"good", "poor", "failed"}
-        Whether to trust it.
+        Whether the alignment can be trusted.
     reason : Reason
-        Why.
+        Reason for the verdict.
     num_sources : int
-        Sources of the image.
+        Number of sources of the image.
     num_matches : int
-        Sources matched with the reference.
+        Number of sources matched with the reference.
     num_fitted : int
-        Those that the fit has kept.
+        Number of matches that the fit kept after clipping.
     rmse_px : float
-        Root mean square length of their residuals.
+        Root mean square length of the residuals of the kept matches.
     mae_px, std_px : float
-        Mean length of their residuals, and standard deviation, both axes together.
+        Mean length of these residuals, and their standard deviation, both axes together.
     shift : ndarray, shape (2,)
-        In the middle of the matched sources, in pixels of the plane of the image.
+        Shift at `center`, in pixels of the plane of the image.
     matrix : ndarray, shape (2, 2)
         Linear part of the correction: ``u' = matrix @ (u - center) + shift + center``.
     center : ndarray, shape (2,)
-        The middle.
+        Mean position of the matched sources, in the plane of the image.
     covariance : ndarray, shape (6, 6)
-        Of the shift and the matrix by rows.
+        Covariance of the shift and of the matrix, row by row.
     chi2_dof : float
-        Weighted sum of squares over degrees of freedom; NaN without weights or freedom.
+        Weighted sum of squares per degree of freedom; NaN without weights or without degrees of
+        freedom.
     log_odds : float
-        Natural logarithm of the odds that the match is no chance, at least.
+        Natural logarithm of the odds that the match is not a coincidence (a lower limit).
     corner_error_px : float
-        Largest standard deviation of a corner of the image, by the covariance.
+        Largest standard deviation of the position of a corner of the image, from the covariance.
     matched_fraction : float
-        Share of the sources that could be matched, of the image or the reference, which were; of
-        the global fit those that it has kept.
+        Fraction of the possible matches, limited by the sources of the image or of the reference,
+        that were found; after the global fit, the fraction that this fit kept.
     by_patterns : bool
-        True when patterns made the match.
+        True if star patterns found the match.
     matches : Matches or None
         The columns of `matched`.
 
@@ -210,7 +213,7 @@ class ImageAlignment:
 
     @property
     def scale(self) -> float:
-        """Mean scale of the matrix, the root of its determinant."""
+        """Mean scale of the matrix: the square root of its determinant."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix))))
 
     @property
@@ -233,23 +236,23 @@ class ImageAlignment:
 
     @property
     def skew_deg(self) -> float:
-        """Rotation of the y axis less that of the x axis, in degrees from -180 to 180."""
+        """Rotation of the y axis minus that of the x axis, in degrees from -180 to 180."""
         x, y = self.axis_rotations_deg
         return (y - x + 180.0) % 360.0 - 180.0
 
     @property
     def mirrored(self) -> bool:
-        """True when the matrix turns the image over."""
+        """True if the matrix contains a reflection."""
         return bool(np.linalg.det(self.matrix) < 0)
 
     @property
     def matched(self) -> Table:
         """The matched sources, one row each.
 
-        Columns: ``member`` of a group and ``source``, the number in the list that was given;
-        ``reference``, the id of the star; ``x``, ``y``, 0-based pixels; ``ra``, ``dec`` of the
-        star; ``dx``, ``dy``, star less source in pixels of the plane once corrected; ``fitted``,
-        whether the fit has kept it.
+        Columns: ``member``, the number of the image in its group; ``source``, the row in the list
+        that was given; ``reference``, the id of the star; ``x``, ``y``, 0-based pixels; ``ra``,
+        ``dec`` of the star; ``dx``, ``dy``, star minus source after the correction, in pixels of
+        the plane; ``fitted``, whether the fit kept the match.
         """
         from astropy.table import Table
 
@@ -271,7 +274,7 @@ class ImageAlignment:
         return Table(columns, units=units)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the verdict and its numbers, for JSON; None for what no fit tells.
+        """Return the verdict and its numbers, for JSON; values without a fit are None.
 
         Returns
         -------
@@ -305,7 +308,7 @@ class ImageAlignment:
 
 
 class DegeneracyKind(StrEnum):
-    """Freedoms that a fit of all images does not determine."""
+    """Kinds of freedom that a fit of all images does not determine."""
 
     NO_REFERENCE = "no reference"
     ONE_IMAGE = "one image"
@@ -318,16 +321,16 @@ class DegeneracyKind(StrEnum):
 
 @dataclass(frozen=True)
 class Degeneracy:
-    """Something that the images leave open, and what was done about it.
+    """A freedom that the images do not determine, and how the fit handled it.
 
     Attributes
     ----------
     kind : DegeneracyKind
-        The part that is open.
+        Kind of the undetermined freedom.
     images : tuple of str
-        Names of the images.
+        Names of the images concerned.
     message : str
-        In words, with what was frozen.
+        Description in words, including which parameters were frozen.
     """
 
     kind: DegeneracyKind
@@ -345,39 +348,40 @@ class GlobalFit:
     Attributes
     ----------
     num_objects, num_detections : int
-        Objects that tie images together, and their detections, that the fit has kept.
+        Numbers of objects that connect images, and of their detections, that the fit kept.
     rmse_px : float
         Root mean square length of the residuals.
     chi2_dof : float
-        Weighted squares per degree of freedom; without weights those of the scatter itself, 1.
+        Weighted sum of squares per degree of freedom; 1 without weights, as the scatter is then the
+        error.
     reserved_chi2_dof : float
-        The same of the objects that were left out of the fit; NaN without any.
+        Weighted sum of squares per degree of freedom of the held-out objects; NaN without any.
     reserved_dof : int
-        Degrees of freedom of these.
+        Degrees of freedom of the held-out objects.
     floor_px : float
-        Error per axis that was added to every detection for `chi2_dof` to be 1, in quadrature; 0
+        Error per axis that was added to every detection, in quadrature, to make `chi2_dof` 1; 0
         without weights.
     degeneracies : list of Degeneracy
-        The part that the images leave open.
+        Freedoms that the images do not determine.
     closure : Table
-        For each two images with objects in common: their numbers ``a`` and ``b``, how many, and
-        the mean of the differences ``dx``, ``dy`` that are left between their positions, px, with
-        its standard error ``error``.
+        One row per pair of images with objects in common: their numbers ``a`` and ``b``, the number
+        of common objects, and the mean remaining difference ``dx``, ``dy`` of their positions, px,
+        with its standard error ``error``.
     pulls : ndarray, shape (n, 2)
-        Residuals of the detections kept over their expected standard deviation.
+        Residuals of the kept detections divided by their expected standard deviations.
     distortion : list of PolynomialDistortion
-        The distortion that all images share, which was added to theirs, one for each detector:
-        of the pixel from the middle of the image. Empty where none was asked for.
+        The shared distortion, which was added to that of each image, one per detector, as a
+        function of the pixel relative to the image centre. Empty if none was requested.
     exposure_distortion : list of PolynomialDistortion or None
-        What was added to each image's own beside that, None where its matches do not tell it; empty
-        where none was asked for.
+        The separate distortion that was added to each image, None where the matches of an image do
+        not determine one. Empty if none was requested.
     objects : QTable or None
-        The objects at the epoch of the fit: ``id``, ``ra``, ``dec`` and their errors, as the maps
-        have them, ``num_detections``, and where they were asked for ``pmra``, ``pmdec``,
-        ``parallax`` and their errors.
+        The objects at the epoch of the fit: ``id``, ``ra``, ``dec`` and their errors by the fitted
+        maps, ``num_detections``, and if they were fitted ``pmra``, ``pmdec``, ``parallax`` and
+        their errors.
     chromatic : ndarray, shape (n, 2)
-        Shift of each image that was fitted, in pixels of its plane, by a magnitude of colour; empty
-        unless it was asked for.
+        Shift of each fitted image per magnitude of colour, in pixels of its plane. Empty if it was
+        not requested.
     """
 
     num_objects: int
@@ -406,16 +410,17 @@ class GlobalFit:
 @named
 @dataclass(frozen=True, repr=False)
 class AlignmentResult:
-    """The outcome of `align`.
+    """Result of `align`.
 
     Attributes
     ----------
     images : list of ImageAlignment
-        One for each item of `imcat`, in its order.
+        One result per item of `imcat`, in the same order.
     refcat : ReferenceCatalog
-        The reference at last, expanded or not.
+        The reference at the end, with any objects that were added to it.
     order : list of int
-        Items of `imcat` in the order in which they were aligned, the reference image left out.
+        Indices of `imcat` in the order in which the items were aligned, without the reference
+        image.
     catalogs : list of ImageCatalog or ImageGroup
         The items of `imcat`.
     fit : GlobalFit or None
@@ -435,7 +440,7 @@ class AlignmentResult:
 
     @property
     def table(self) -> QTable:
-        """One row an image: name, status, verdict, reason and the numbers."""
+        """One row per image: name, status, verdict, reason and the numbers."""
         from astropy import units as u
         from astropy.table import QTable
 
@@ -456,7 +461,7 @@ class AlignmentResult:
 
     @property
     def residuals(self) -> Table:
-        """One row a match of any image: the columns of `ImageAlignment.matched`, and ``image``."""
+        """One row per match of any image: ``image`` and the columns of `ImageAlignment.matched`."""
         from astropy.table import vstack
 
         tables = []
@@ -467,7 +472,7 @@ class AlignmentResult:
         return vstack(tables)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the images as numbers and text, for JSON.
+        """Return the images as numbers and text, for JSON.
 
         Returns
         -------
@@ -485,7 +490,7 @@ class AlignmentResult:
         return html_table(f"{self!r}", rows)
 
     def __repr__(self) -> str:
-        """Show how many images have which verdict."""
+        """Show the number of images with each verdict."""
         counts = {v: sum(i.verdict == v for i in self.images) for v in ("good", "poor", "failed")}
         told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
         return f"AlignmentResult({len(self.images)} images: {told})"

@@ -1,4 +1,4 @@
-"""Sources of an item whose objects are known."""
+"""Sources of an item that are already identified with objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Seen"]
 
 @dataclass(frozen=True)
 class Seen:
-    """Sources of an item, by member and number among those with a position, and their objects."""
+    """Identified sources of an item and their objects."""
 
     member: NDArray[np.int64]
     place: NDArray[np.int64]
@@ -25,13 +25,13 @@ class Seen:
 
     @classmethod
     def of(cls, matches: Matches) -> Seen:
-        """Give those that are matched."""
+        """Return the matched sources."""
         columns = (matches.member, matches.place, matches.star)
         return cls(*(column.astype(np.int64) for column in columns))
 
     @classmethod
     def all_of(cls, members: list[ImageCatalog], rows: NDArray[np.int64]) -> Seen:
-        """Give all sources of an item, objects of which are in these rows of all its lists."""
+        """Return all sources of an item; object k is the source in row ``rows[k]`` of its lists."""
         first = np.cumsum([0, *(member.num_rows for member in members)])
         number = np.searchsorted(first, rows, side="right") - 1
         place = np.concatenate(
@@ -43,7 +43,7 @@ class Seen:
         return cls(number, place, np.arange(len(rows)))
 
     def joined(self, member: int, place: NDArray[np.intp], first: int) -> Seen:
-        """Give them with sources of a member that are the objects from the first on."""
+        """Append sources of a member, whose objects are numbered from `first` on."""
         return Seen(
             np.concatenate([self.member, np.full(len(place), member)]),
             np.concatenate([self.place, place]),
@@ -51,15 +51,15 @@ class Seen:
         )
 
     def of_those(self, which: NDArray[np.bool_]) -> Seen:
-        """Give some of them."""
+        """Return the selected sources."""
         return Seen(self.member[which], self.place[which], self.object[which])
 
     def among_all(self, members: list[ImageCatalog]) -> NDArray[np.int64]:
-        """Give indices among the sources of all members, one after the other."""
+        """Return indices into the concatenated sources of all members."""
         return _among_all(members, self.member, self.place)
 
     def among(self, sources: Sources, members: list[ImageCatalog]) -> tuple[Any, Any]:
-        """Give indices of sources that are still in the plane of the item, and their objects."""
+        """Return indices of those that are among `sources`, and their objects."""
         index = np.full(sum(map(len, members)), -1)
         index[_among_all(members, sources.member, sources.row)] = np.arange(len(sources.row))
         found = index[self.among_all(members)]

@@ -1,4 +1,4 @@
-"""SIP polynomials (Shupe et al. 2005, ADASS XIV, 491) about another pixel, added and inverted."""
+"""Operations on SIP polynomials (Shupe et al. 2005, ADASS XIV, 491): move, add and invert."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["by_degree", "expanded", "move_sip", "summed"]
 Floats = NDArray[np.float64]
 
 ROUNDS = 20
-"""Rounds of Newton's method to the pixel of a place, at most."""
+"""Maximum number of rounds of Newton's method."""
 
 
 def move_sip(wcs: WCS, target: Floats) -> Floats:
-    """Move CRPIX to the pixel of a place of the plane, with the SIP polynomials expanded about it.
+    """Move CRPIX to the pixel at a point of the plane, and expand the SIP polynomials about it.
 
-    Returns the linear part of the distortion there, which goes into the CD matrix.
+    Returns the linear part of the distortion at that pixel, which belongs into the CD matrix.
     """
     from astropy.wcs import Sip
 
@@ -49,33 +49,33 @@ def move_sip(wcs: WCS, target: Floats) -> Floats:
 
 
 def summed(p: Floats, q: Floats) -> Floats:
-    """Add polynomials of any orders."""
+    """Add two polynomials of any orders."""
     size = max(len(p), len(q))
     return padded(p, size) + padded(q, size)
 
 
 def padded(p: Floats, size: int) -> Floats:
-    """Give the coefficients of a polynomial of a lower order as those of a higher one."""
+    """Pad the coefficients of a polynomial with zeros to a higher order."""
     return np.pad(p, (0, size - len(p)))
 
 
 def by_degree(p: Floats, scale: float = 1.0) -> Floats:
-    """Coefficients in the order of `PolynomialDistortion`, of coordinates divided by a scale."""
+    """Return coefficients in the order of `PolynomialDistortion`, for scaled coordinates."""
     return np.array([p[i, j] * scale ** (i + j) for i, j in powers(len(p) - 1)])
 
 
 def value(p: Floats, at: Floats) -> float:
-    """Give the value of a polynomial at a place."""
+    """Return the value of a polynomial at a point."""
     return float(np.polynomial.polynomial.polyval2d(at[0], at[1], p))
 
 
 def term(p: Floats, i: int, j: int) -> float:
-    """Give a coefficient, also one beyond the order."""
+    """Return a coefficient; 0 beyond the order."""
     return float(p[i, j]) if i < p.shape[0] and j < p.shape[1] else 0.0
 
 
 def slopes(p: Floats, at: Floats) -> tuple[float, float]:
-    """Give derivatives of a polynomial at a place."""
+    """Return the derivatives of a polynomial at a point."""
     polyval2d, polyder = np.polynomial.polynomial.polyval2d, np.polynomial.polynomial.polyder
     return (
         float(polyval2d(at[0], at[1], polyder(p, axis=0))) if p.shape[0] > 1 else 0.0,
@@ -84,7 +84,7 @@ def slopes(p: Floats, at: Floats) -> tuple[float, float]:
 
 
 def expanded(p: Floats, at: Floats) -> Floats:
-    """Coefficients of a polynomial about another place."""
+    """Return the coefficients of a polynomial about another origin."""
     n = p.shape[0]
     shifts = []
     for k in range(2):
@@ -97,7 +97,7 @@ def expanded(p: Floats, at: Floats) -> Floats:
 
 
 def inverse_sip(wcs: WCS, a: Floats, b: Floats) -> tuple[Floats | None, Floats | None]:
-    """Fit the inverse polynomials anew where the WCS had any."""
+    """Fit new inverse polynomials if the WCS had any."""
     old = wcs.sip
     if old.ap is None or old.bp is None:
         return None, None

@@ -1,4 +1,4 @@
-"""Sources of an item, and the stars of the reference near it, in one plane."""
+"""Sources of an item and nearby stars of the reference, both in the plane of the item."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ Floats = NDArray[np.float64]
 
 
 class _Listed:
-    """Points of a plane, each with its weight and brightness if they are known."""
+    """Points of a plane with their weights and brightness, if these are known."""
 
     plane: Floats
     weights: Floats | None
     brightness: Floats | None
 
     def values(self) -> dict[str, Any]:
-        """Give them as the core takes them."""
+        """Return the points in the form that the core takes."""
         return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
 
 
 @dataclass(frozen=True)
 class Sources(_Listed):
-    """Sources of all members of an item, in the plane of its first."""
+    """Sources of all members of an item, in the plane of the first member."""
 
     plane: Floats
     member: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Sources(_Listed):
 
 @dataclass(frozen=True)
 class Near(_Listed):
-    """Stars of the reference near an item, in its plane."""
+    """Stars of the reference near an item, in the plane of the item."""
 
     rows: NDArray[np.intp]
     plane: Floats
@@ -64,7 +64,7 @@ class Near(_Listed):
     inside: int
 
     def with_more(self, more: Near) -> Near:
-        """Give them with others after them, which do not count as inside."""
+        """Return the stars followed by more stars, which do not count as inside."""
 
         def joined(ours: Floats | None, theirs: Floats | None) -> Floats | None:
             return None if ours is None or theirs is None else np.concatenate([ours, theirs])
@@ -81,7 +81,7 @@ class Near(_Listed):
 def sources_of(
     members: list[ImageCatalog], plane: Mapping, mappings: list[Mapping] | None = None
 ) -> Sources:
-    """Give sources of all members that have a place in the plane of the first."""
+    """Return the sources of all members that can be projected to the plane of the first."""
     planes, of_member, rows, pixels = [], [], [], []
     for number, member in enumerate(members):
         xy = member.pixels
@@ -122,7 +122,7 @@ def stars_near(
     *,
     wide: bool,
 ) -> Near:
-    """Stars within reach; when `wide`, as for patterns, within two sizes of the image."""
+    """Return the stars within reach; if `wide`, for patterns, within two image sizes."""
     low = np.array([sources.plane[:, k].min() for k in range(2)])
     high = np.array([sources.plane[:, k].max() for k in range(2)])
     around = np.array([low, high, [low[0], high[1]], [high[0], low[1]], (low + high) / 2])
@@ -143,7 +143,7 @@ def stars_near(
 
 
 def near_of(rows: NDArray[np.intp], refcat: ReferenceCatalog, plane: Mapping) -> Near:
-    """Give those of some stars that the plane of an item shows."""
+    """Return those of the stars in `rows` that can be projected to the plane of an item."""
     flat = plane.sky_to_plane(refcat.sky.take(rows, axis=0))
     good = np.isfinite(flat[:, 0] + flat[:, 1])
     if not good.all():
@@ -154,12 +154,12 @@ def near_of(rows: NDArray[np.intp], refcat: ReferenceCatalog, plane: Mapping) ->
 
 
 def all_stars(refcat: ReferenceCatalog, plane: Mapping) -> Near:
-    """Give all stars that the plane of an item shows."""
+    """Return all stars that can be projected to the plane of an item."""
     return near_of(np.arange(len(refcat)), refcat, plane)
 
 
 def pixel_scale(plane: Mapping) -> float:
-    """Radians in a pixel of the plane, in its middle."""
+    """Return the pixel scale at the origin of a plane, in radians."""
     near = plane.plane_to_sky(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     across = np.cross(near[1] - near[0], near[2] - near[0])
     return float(np.sqrt(np.linalg.norm(across)))

@@ -1,4 +1,4 @@
-"""Numbers that tell how good a global fit is."""
+"""Quality statistics of a global fit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ __all__ = ["clipped_objects", "closure_table", "placed", "reserved_chi2"]
 Floats = NDArray[np.float64]
 
 RESERVED_SIGMA = 3.0
-"""Reserved detections and objects farther than this do not count."""
+"""Clipping limit of reserved detections and objects, in standard deviations."""
 
 SMALLEST = 1e-300
-"""Smallest probability of a chance: of far more than 20 sigma."""
+"""Smallest probability that is used, far beyond 20 sigma. It avoids a quantile of 0."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Some objects, each at its own best place, and their detections.
+    """Some objects, each at its best-fit position, and their detections.
 
-    `moved` are displacements of the objects, NaN where nothing determines them, `left` the
-    residuals of detections, `share` the shares of their own variances in these.
+    `moved` are the displacements of the objects, NaN if undetermined. `left` are the residuals of
+    the detections. `share` is, per detection, the fraction of its own variance that remains in its
+    residual.
     """
 
     objects: NDArray[np.intp]
@@ -46,9 +47,9 @@ class Placed:
 def placed(
     d: Detections, weights: Floats, start: Floats, of: NDArray[np.bool_], parameters: int
 ) -> Placed:
-    """Place objects by all their detections: the core places none without weight.
+    """Fit positions of objects to all their detections; the core skips detections of weight 0.
 
-    `start` are the residuals of where they are expected.
+    `start` are the residuals relative to the expected positions.
     """
     objects, detections = np.flatnonzero(of), np.flatnonzero(of[d.object])
     starts = d.starts.astype(np.int64)
@@ -57,7 +58,7 @@ def placed(
     w, bases = weights[detections], d.bases(parameters, detections)
 
     def of_objects(values: Floats) -> Floats:
-        # Detections of an object stand together.
+        # Detections of an object are contiguous.
         return np.asarray(np.add.reduceat(values, np.cumsum(counts) - counts, axis=0))
 
     normal = of_objects(bases.transpose(0, 2, 1) @ (w[:, None, None] * bases))
@@ -78,11 +79,11 @@ def placed(
 def clipped_objects(
     number: NDArray[Any], square: Floats, share: Floats, counted: NDArray[np.bool_], sigma: float
 ) -> NDArray[np.bool_]:
-    """Tell which objects have detections that together are farther than one may be alone.
+    """Find objects whose detections together exceed the clipping limit.
 
-    `number` are the objects of detections, ascending from 0, `square` weighted squares in units of
-    χ² per degree of freedom, `share` the degrees of freedom for each axis. χ² is compared as
-    Wilson & Hilferty (1931, PNAS 17, 684) do.
+    `number` are the objects of the detections, ascending from 0. `square` are weighted squares in
+    units of χ² per degree of freedom. `share` are the degrees of freedom per axis. χ² is converted
+    to a normal deviate with the approximation of Wilson & Hilferty (1931, PNAS 17, 684).
     """
     objects = int(number[-1]) + 1 if len(number) else 0
     chi2 = np.bincount(number, np.where(counted, square, 0.0), objects)
@@ -90,7 +91,7 @@ def clipped_objects(
     known = freedom >= 1.0
     freedom = np.where(known, freedom, 1.0)
     spread = 2.0 / (9.0 * freedom)
-    # The probability that a detection is clipped by chance is that of a length beyond sigma.
+    # An object is clipped by chance as often as a single detection with a residual beyond sigma.
     limit = -NormalDist().inv_cdf(min(max(math.exp(-(sigma**2)), SMALLEST), 0.5))
     clipped: NDArray[np.bool_] = np.cbrt(chi2 / freedom) > 1.0 - spread + limit * np.sqrt(spread)
     return clipped & known
@@ -104,12 +105,13 @@ def reserved_chi2(
     parameters: int,
     of_maps: float,
 ) -> tuple[float, int, NDArray[np.bool_]]:
-    """Squares per degree of freedom of the reserved objects, each at its own best place, and these.
+    """Compute χ² per degree of freedom of the reserved objects, each at its best-fit position.
 
-    `start` are the residuals of where they are expected.
-    `of_maps` is the number of parameters of the maps for each degree of freedom of the fit. The
-    errors of the maps add to the squares of the reserved objects, which are spread as the others
-    are, what they have taken from those. Also which detections were counted.
+    `start` are the residuals relative to the expected positions.
+    `of_maps` is the number of parameters of the maps per degree of freedom of the fit. Errors of
+    the maps increase the residuals of the reserved objects by the amount that the fit has removed
+    from those of the fitted objects, because both are distributed alike over the images. Also
+    returns the degrees of freedom and which detections were counted.
     """
     mine = d.reserved[d.object] & (d.weight > 0)
     if not mine.any():
@@ -117,7 +119,7 @@ def reserved_chi2(
     there = placed(d, weighted, start, d.reserved, parameters)
     unit = max(chi2_dof, SMALLEST)
     square = weighted[there.detections] * (there.left**2).sum(axis=1)
-    # A detection far outside is no measure of the maps: as in the fit it does not count.
+    # Outliers do not measure the quality of the maps: as in the fit, they are excluded.
     near = mine[there.detections] & (square < 2.0 * RESERVED_SIGMA**2 * unit)
     spread = square / (unit * (1.0 + of_maps))
     out = clipped_objects(there.number, spread, there.share, near, RESERVED_SIGMA)
@@ -137,7 +139,7 @@ def reserved_chi2(
 def closure_table(
     d: Detections, residuals: Floats, kept: NDArray[np.bool_], exposures: list[Exposure]
 ) -> Table:
-    """Mean differences that are left between each two images, by the objects that both have."""
+    """Return the mean remaining difference of each pair of images, over their common objects."""
     from astropy.table import Table
 
     pairs, counts, means, errors = core.closure_of(

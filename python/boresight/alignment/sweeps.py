@@ -1,4 +1,4 @@
-"""Images aligned one after the other, each once more to where all the others have its objects."""
+"""Repeated fits of each aligned image to the positions of its objects in all other images."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ __all__ = ["Joined", "source_weights", "sweep"]
 Floats = NDArray[np.float64]
 
 MOST_SWEEPS = 5
-"""Sweeps at most: the first brings nearly all, and two are usual."""
+"""Maximum number of sweeps. The first makes most of the correction; usually two are enough."""
 
 SETTLED_PX = 1e-3
-"""Sweeps end when no source has moved by more than this."""
+"""Sweeps end when no source moves by more than this, in pixels."""
 
 
 def source_weights(member: ImageCatalog, told: ImageAlignment) -> Floats:
-    """Give the weights that the sources of an image have in the places of objects."""
+    """Return the weights of the sources of an image in the mean positions of objects."""
     if member._weights is not None:
         return member._weights
-    # Of sources without errors the residuals tell how far they scatter.
+    # For sources without errors, the scatter is that of the residuals.
     return np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
 
 
 @dataclass
 class Joined:
-    """A good image in the reference: what it sees, and which of that is in the objects' places.
+    """A good image whose sources are part of the reference.
 
-    `seen` has the sources that were matched, in their order, before those that became objects, and
-    `starts` are the mappings before the image was aligned. The reference image has no matches.
+    `seen` has first the matched sources, in their order, then those that became objects. `kept`
+    marks the sources that contribute to the mean positions of objects. `starts` are the mappings
+    before the image was aligned. The reference image has no matches.
     """
 
     item: ImageCatalog | ImageGroup
@@ -62,22 +63,22 @@ class Joined:
         self._sky = self._now()
 
     def _now(self) -> Floats:
-        """Give the directions of what it sees by the WCS that it has now."""
+        """Return the directions of the sources by the current WCS."""
         return np.concatenate([member.sky() for member in self.item.members])[self._rows]
 
     def _place(self, reference: GrowingReference, *, out: bool) -> None:
-        """Put it into the places of its objects, or take it out."""
+        """Add the image to the mean positions of its objects, or remove it with `out`."""
         kept = self.kept
         reference.refine(
             self.seen.object[kept], self._sky[kept], self._weights[kept], scale=self._scale, out=out
         )
 
     def _others(self, reference: GrowingReference) -> Seen:
-        """Give what it sees and others too, once it is out."""
+        """Return the sources whose objects other images contain, after this image is removed."""
         return self.seen.of_those(reference.is_placed(self.seen.object))
 
     def bring(self, images: list[Joined], reference: GrowingReference, options: Options) -> None:
-        """Move what all others see, as one, to where this image has it."""
+        """Move the objects of all other images together, to fit this image."""
         self._place(reference, out=True)
         members = self.item.members
         plane = members[0].mapping
@@ -95,9 +96,9 @@ class Joined:
             image._place(reference, out=False)
 
     def fit_again(self, reference: GrowingReference, options: Options) -> float:
-        """Fit it to where the others have its objects, and give how far it has moved, px.
+        """Fit the image to its objects in the other images; return the largest movement, px.
 
-        Where that does not succeed its WCS stays as it is.
+        If the fit fails, the WCS does not change.
         """
         self._place(reference, out=True)
         others = self._others(reference)
@@ -123,11 +124,12 @@ class Joined:
 
 
 def sweep(images: list[Joined], reference: GrowingReference, options: Options) -> None:
-    """Fit images in turn to where all the others have their objects, until they stay.
+    """Fit images in turn to their objects in all other images, until no image moves.
 
-    That goes down to the least squares of all images and objects at once. Each image alone, held by
-    many others, would follow the reference image, which stays, in small steps: before each sweep
-    all are brought there as one. An image that is no longer good leaves the reference.
+    The iteration converges to the least-squares solution of all images and objects. The reference
+    image does not move, and many other images would hold each single image back, so they would
+    approach the reference image only in small steps. Therefore each sweep first moves all images
+    together to the reference image. An image that is no longer good leaves the reference.
     """
     first = next((image for image in images if image.told.status == "reference"), None)
     images = [image for image in images if image is not first]

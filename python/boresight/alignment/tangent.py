@@ -1,4 +1,4 @@
-"""Images of which alignment takes the tangent plane at the middle: gwcs, and solutions."""
+"""Mappings that use the tangent plane at the image centre: gwcs and solutions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ __all__ = ["GwcsMapping", "SolvedMapping", "TangentPlane"]
 Floats = NDArray[np.float64]
 
 STEP_PX = 1.0
-"""Step of the numerical derivative by which a gwcs gets its plane; the plane may be any."""
+"""Step of the numerical derivative that defines the plane, in pixels. Any plane works, so the step
+is not critical."""
 
 
 class TangentPlane:
-    """The plane that touches the sphere at a direction, in pixels."""
+    """Tangent plane of the sphere at a direction, with coordinates in pixels."""
 
     def __init__(self, axes: Floats, matrix: Floats) -> None:
         self._axes, self._matrix = axes, matrix
@@ -35,30 +36,30 @@ class TangentPlane:
 
     @classmethod
     def about(cls, center: Floats, along: Floats) -> TangentPlane:
-        """At a direction, with the steps of a pixel along x and y as its unit vectors."""
+        """Make the plane at a direction; `along` are the displacements for one pixel in x and y."""
         third = center / np.linalg.norm(center)
         axes = np.array([*east_north(third), third])
         steps = along @ axes.T
         return cls(axes, np.ascontiguousarray(steps[:, :2].T))
 
     def of_sky(self, sky: Floats) -> Floats:
-        """Plane coordinates; NaN on the far side."""
+        """Return plane coordinates; NaN on the far side of the sky."""
         return core.project(np.ascontiguousarray(sky), self._axes, self._inverse)
 
     def to_sky(self, plane: Floats) -> Floats:
-        """Give unit vectors."""
+        """Return unit vectors of plane coordinates."""
         flat = plane @ self._matrix.T
         v = np.column_stack([flat, np.ones(len(flat))]) @ self._axes
         return np.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
 
 
 class TangentMapping(ABC):
-    """A mapping that has no plane of its own: it takes the tangent plane of its middle."""
+    """A mapping without a natural plane: it uses the tangent plane at the image centre."""
 
     _plane: TangentPlane
 
     def _take_plane(self, middle: Floats) -> None:
-        """Take the plane about a pixel, its axes along those of the image."""
+        """Set the plane at a pixel, with its axes along those of the image."""
         near = self.to_sky(middle + STEP_PX * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]))
         if not np.isfinite(near).all():
             raise InputError("wcs: the middle of the image sees nothing; give a WCS that maps it")
@@ -67,26 +68,26 @@ class TangentMapping(ABC):
 
     @abstractmethod
     def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
+        """Return unit vectors of pixels."""
 
     def to_plane(self, pixels: Floats) -> Floats:
-        """Tangent plane of pixels."""
+        """Return tangent plane coordinates of pixels."""
         return self._plane.of_sky(self.to_sky(pixels))
 
     def sky_to_plane(self, sky: Floats) -> Floats:
-        """Tangent plane of directions."""
+        """Return tangent plane coordinates of directions."""
         return self._plane.of_sky(sky)
 
     def plane_to_sky(self, plane: Floats) -> Floats:
-        """Directions of the tangent plane."""
+        """Return directions of tangent plane coordinates."""
         return self._plane.to_sky(plane)
 
 
 class GwcsMapping(TangentMapping):
-    """A `gwcs.WCS`; corrections are models that are put behind its transformation.
+    """Mapping of a `gwcs.WCS`; corrections are models appended to its transformation.
 
-    A shared distortion is one that is put before it: `bend`, polynomials of the pixel from the
-    middle; `straight` is the WCS without.
+    A shared distortion is a model inserted before the transformation: `bend`, polynomials of the
+    pixel relative to the image centre. `straight` is the WCS without this model.
     """
 
     def __init__(
@@ -106,19 +107,19 @@ class GwcsMapping(TangentMapping):
         self._take_plane(np.array([(width - 1) / 2, (height - 1) / 2]))
 
     def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
+        """Return unit vectors of pixels."""
         world = self.wcs(pixels[:, 0], pixels[:, 1], with_bounding_box=False)
         return unit_vector(np.asarray(world[0], float), np.asarray(world[1], float))
 
     def corrected(self, matrix: Floats, shift: Floats) -> GwcsMapping:
-        """Give the same with a step more before the sky: to the plane, the correction, and back."""
+        """Append a step before the sky: to the plane, the correction, and back."""
         step = self._correction(matrix, shift)
         *before, (frame, last), end = _steps(self._straight)
         straight = self._made([*before, (frame, last | step), end])
         return self._with_bend(straight, self._bend)
 
     def distorted(self, lens: PolynomialDistortion) -> GwcsMapping:
-        """Give the same with a step before all others, which moves pixels."""
+        """Return the mapping with a first step that moves pixels by the distortion."""
         bend = Polynomials.of_lens(lens)
         if self._bend is not None:
             pairs = ((bend.a, self._bend.a), (bend.b, self._bend.b))
@@ -143,7 +144,7 @@ class GwcsMapping(TangentMapping):
         return GwcsMapping(wcs, self.shape, straight, bend)
 
     def _made(self, steps: list[tuple[Any, Any]]) -> Any:
-        """Give a gwcs of steps that is of the same image."""
+        """Return a gwcs of the given steps for the same image."""
         import gwcs
 
         new = gwcs.WCS(steps, name=self.wcs.name)
@@ -152,12 +153,12 @@ class GwcsMapping(TangentMapping):
         return new
 
     def _correction(self, matrix: Floats, shift: Floats) -> Any:
-        """From the sky to the sky, by astropy's models, which ASDF stores."""
+        """Return the correction from sky to sky, made of astropy models, which ASDF can store."""
         from astropy.modeling import models
 
         plane = self._plane
         longitude, latitude = (np.degrees(float(a)) for a in longitude_latitude(plane._axes[2]))
-        # The native frame of FITS at this tangent point, and its axes in those of the plane.
+        # The FITS native frame at this tangent point, and its axes expressed in the plane.
         down = models.RotateCelestial2Native(longitude, latitude, 180.0) | models.Sky2Pix_TAN()
         unit = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         sky = plane.to_sky(unit)
@@ -175,14 +176,14 @@ class GwcsMapping(TangentMapping):
 
 
 def _steps(wcs: Any) -> list[tuple[Any, Any]]:
-    """Frames of a gwcs, each with a copy of the model to the next."""
+    """Return the frames of a gwcs, each with a copy of the model to the next frame."""
     import copy
 
     return [(step.frame, copy.deepcopy(step.transform)) for step in wcs.pipeline]
 
 
 class SolvedMapping(TangentMapping):
-    """A solution: a camera at an attitude."""
+    """Mapping of a `Solution`: a camera with an attitude."""
 
     def __init__(self, solution: Solution) -> None:
         self.wcs = solution
@@ -192,15 +193,15 @@ class SolvedMapping(TangentMapping):
         self._take_plane(self._half)
 
     def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
+        """Return unit vectors of pixels."""
         at = pixels - self._half
         return np.asarray(self.wcs.matched_stars._core.pixel_to_sky(np.ascontiguousarray(at)))
 
     def corrected(self, matrix: Floats, shift: Floats) -> SolvedMapping:
-        """Give the camera turned, and of the focal length, so that the middle of the image follows.
+        """Correct attitude and focal length so that the image centre follows the correction.
 
-        A camera has no shear and no scale of its own along either axis: of the matrix its rotation
-        and its mean scale are taken.
+        A camera has neither shear nor separate scales of its axes, so only the rotation and the
+        mean scale of the matrix are used.
         """
         if np.linalg.det(matrix) < 0:
             raise UndeterminedError("wcs: a camera cannot be mirrored by its attitude")
@@ -215,7 +216,7 @@ class SolvedMapping(TangentMapping):
         return SolvedMapping(moved(solution, rotation, camera))
 
     def distorted(self, lens: PolynomialDistortion) -> SolvedMapping:
-        """Give the camera with a polynomial distortion to which that of a lens is added."""
+        """Return the camera with its distortion plus that of a lens, as a polynomial."""
         camera = self.wcs.camera_model
         old = camera.distortion
         bend = Polynomials.of_lens(lens)
@@ -232,7 +233,7 @@ class SolvedMapping(TangentMapping):
 
 
 def _polynomials_of(lens: RadialDistortion, image_shape: tuple[int, int]) -> Polynomials:
-    """Give the polynomials that a radial distortion is: of odd degree, with decentring squares."""
+    """Return the exact polynomials of a radial distortion: odd degrees, and decentring squares."""
     highest = max(
         (k for k, c in enumerate((lens.k1, lens.k2, lens.k3, lens.k4), 1) if c), default=0
     )
@@ -242,7 +243,7 @@ def _polynomials_of(lens: RadialDistortion, image_shape: tuple[int, int]) -> Pol
 
 
 def _turn_between(before: Floats, after: Floats) -> Floats:
-    """Give the rotation that takes three directions to three others, exact for the first."""
+    """Return the rotation from three directions to three others, exact for the first direction."""
 
     def frame(v: Floats) -> Floats:
         along = v[1] - v[0] + np.cross(v[2] - v[0], v[0])
@@ -254,7 +255,7 @@ def _turn_between(before: Floats, after: Floats) -> Floats:
 
 
 def moved(solution: Solution, rotation: Floats, camera: CameraModel) -> Solution:
-    """Give a solution at another attitude."""
+    """Return a solution with another attitude and camera."""
     matches = solution.matched_stars.replace(
         quaternion=quaternion_of(rotation), camera_model=camera
     )

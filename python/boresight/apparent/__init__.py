@@ -1,4 +1,4 @@
-"""Apparent places: how stars are displaced between the catalogue and the camera."""
+"""Apparent places: the displacement of stars between the catalogue and the camera."""
 
 from boresight.apparent.aberration import (
     earth_barycentric_velocity as earth_barycentric_velocity,

@@ -1,4 +1,4 @@
-"""Stellar aberration: the observer's velocity, which displaces stars by up to 20.5 arcsec."""
+"""Stellar aberration: the Earth's velocity, which displaces stars by up to 20.5 arcsec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def earth_barycentric_velocity(
     Parameters
     ----------
     time : astropy.time.Time, datetime.datetime, str, numpy.datetime64, or a sequence of these
-        When. A datetime without a time zone, a string and a datetime64 are UTC.
+        Time or times. A datetime without a time zone, a string and a datetime64 are UTC.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def earth_barycentric_velocity(
 
     Notes
     -----
-    The ephemeris is ERFA's ``epv00``, built into astropy: no file and no network. According to its
-    authors it agrees with DE405 to 5e-6 km/s from 1900 to 2100, and the error has grown sixtyfold,
-    to 3e-4 km/s, by the years 1000 and 3000.
+    The ephemeris is ERFA's ``epv00``, which is built into astropy and needs no file and no network.
+    According to its authors it agrees with DE405 to 5e-6 km/s from 1900 to 2100. By the years 1000
+    and 3000 the error has grown sixtyfold, to 3e-4 km/s.
 
-    The rotation of the Earth (at most 0.46 km/s, 0.3 arcsec) and a satellite's own motion are not
-    included: add them where they are known.
+    The rotation of the Earth (at most 0.46 km/s, 0.3 arcsec) and the orbital velocity of a
+    satellite are not included. Add these velocities where they are known.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def earth_barycentric_velocity(
 
     when = as_time(time)
     with quiet:
-        # ERFA calls dates dubious outside 1900-2100 and where leap seconds are not known yet:
-        # the first is in the docstring, and a minute changes the velocity by 4e-4 km/s at most.
+        # ERFA warns of dates outside 1900-2100, whose error the docstring states, and of dates
+        # whose leap seconds are not known yet: a minute changes the velocity by at most 4e-4 km/s.
         _, barycentric = epv00(when.tdb.jd1, when.tdb.jd2)
     return np.ascontiguousarray(barycentric["v"] * (DAU / 1e3 / DAYSEC), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The Earth under a camera that is fixed to it: its axes at a time, and how it is carried along."""
+"""Rotation of the Earth: the local axes at a site and a time, and the velocity of the site."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ EARTH_SPIN = 7.292115e-5
 
 
 def local_rotation(site: EarthLocation, time: Any) -> Floats:
-    """Rotation from the axes of ICRS to the local ones (x east, y north, z up), (3, 3).
+    """Rotation matrix from ICRS to the local axes of a site (x east, y north, z up), (3, 3).
 
-    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes
-    from astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the
-    same for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
+    ERFA computes precession and nutation (IAU 2006/2000A) and the Earth's rotation. Universal time
+    UT1 comes from astropy's tables. Outside their dates UTC is used instead; the difference is at
+    most 0.9 s (14 arcsec) and equal for all frames of a night. Polar motion (0.3 arcsec) is
+    neglected.
 
     Parameters
     ----------
     site : EarthLocation
-        Where.
+        The site.
     time : Time, datetime or str
-        When.
+        The time.
 
     Raises
     ------
     InputError
-        If the site is none, or the time is missing or none.
+        If `site` is not one EarthLocation, or `time` is missing or cannot be read as a time.
     """
     from astropy.coordinates import EarthLocation
     from astropy.utils import iers
@@ -66,14 +67,14 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
 
 
 def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
-    """Velocity of a site about the Earth's axis, along the axes of ICRS, (3,) in km/s.
+    """Velocity of a site by the Earth's rotation, along the axes of ICRS, (3,) in km/s.
 
     Parameters
     ----------
     site : EarthLocation
-        Where.
+        The site.
     time : Time, datetime or str
-        When.
+        The time.
     """
     east = local_rotation(site, time)[0]
     axis_distance = np.hypot(site.x.to_value("km"), site.y.to_value("km"))
@@ -82,7 +83,7 @@ def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
 
 @lru_cache(maxsize=16)
 def _earth_rotation(tt1: float, tt2: float, ut1: float, ut2: float) -> Floats:
-    """Rotation from the axes of ICRS to the Earth's at a time, (3, 3): frames ask for it often."""
+    """Rotation matrix from ICRS to the Earth's axes, (3, 3). Cached: each frame needs it often."""
     import erfa
 
     rotation = np.asarray(erfa.c2t06a(tt1, tt2, ut1, ut2, 0.0, 0.0))
@@ -91,7 +92,7 @@ def _earth_rotation(tt1: float, tt2: float, ut1: float, ut2: float) -> Floats:
 
 
 def _local_axes(site: EarthLocation) -> Floats:
-    """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
+    """Return unit vectors to the east, the north and the zenith along the Earth's axes, (3, 3)."""
     longitude, latitude, _ = site.geodetic
     zenith = unit_vector(float(longitude.deg), float(latitude.deg))
     return np.array([*east_north(zenith), zenith])

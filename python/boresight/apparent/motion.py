@@ -1,4 +1,4 @@
-"""Proper motion: where stars are at another epoch than their catalogue's."""
+"""Proper motion: positions of stars at an epoch other than that of the catalogue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 Motion = Literal["still", "proper", "parallax"]
-"""Parameters of stars that are fitted: a place; and a proper motion; and a parallax."""
+"""Fitted parameters of a star: "still": position; "proper": also proper motion; "parallax": also
+parallax."""
 
 RADIANS_PER_MAS = np.pi / 648_000_000
 
@@ -28,15 +29,15 @@ RADIANS_PER_MAS = np.pi / 648_000_000
 @named
 @dataclass(frozen=True, eq=False)
 class ProperMotion:
-    """Proper motions of some stars, and the epoch from which they move.
+    """Proper motions of stars, and the epoch of their positions.
 
     Attributes
     ----------
     pmra_mas_yr, pmdec_mas_yr : ndarray, shape (n,)
         Proper motion in right ascension times cos(declination), and in declination, mas per Julian
-        year. NaN: unknown; such a star stays where it is.
+        year. NaN: unknown; the star is not moved.
     epoch : float
-        Julian year of the positions that go with them.
+        Epoch of the positions that belong to the motions, Julian year.
 
     Examples
     --------
@@ -55,15 +56,16 @@ class ProperMotion:
     def moved(self, directions: Floats, epoch: float) -> Floats:
         """Directions of the stars at another epoch.
 
-        Uniform motion on straight lines in space; the change of distance (parallax, radial
-        velocity) is left out, which matters less than 1 mas in 50 years but for the very nearest.
+        The stars move uniformly on straight lines in space. The change of distance (parallax,
+        radial velocity) is neglected: an error below 1 mas in 50 years except for the very nearest
+        stars.
 
         Parameters
         ----------
         directions : ndarray, shape (n, 3)
             ICRS unit vectors at the epoch of the motions.
         epoch : float
-            Julian year.
+            The new epoch, Julian year.
 
         Returns
         -------
@@ -80,16 +82,16 @@ class ProperMotion:
 
 
 def earth_au(time: Time) -> Floats:
-    """Give the Earth's barycentric place along the axes of ICRS, au, shape (3,) or (n, 3)."""
+    """Barycentric position of the Earth along the axes of ICRS, au, shape (3,) or (n, 3)."""
     from astropy.coordinates import get_body_barycentric
 
     return np.asarray(get_body_barycentric("earth", time).xyz.to_value("au").T)
 
 
 def seen_from(directions: Floats, parallax_mas: Floats, place_au: Floats) -> Floats:
-    """Directions (n, 3) of stars from a place that is not the barycentre.
+    """Directions (n, 3) of stars as seen from a place other than the barycentre.
 
-    A star without parallax stays where it is.
+    A star of parallax 0 keeps its direction.
     """
     seen = directions - (parallax_mas * RADIANS_PER_MAS)[:, None] * place_au
     return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True))

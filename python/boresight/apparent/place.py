@@ -1,4 +1,4 @@
-"""The apparent place: one value that tells how the stars of a frame are displaced."""
+"""The apparent place: one value that describes how the stars of a frame are displaced."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Floats = NDArray[np.float64]
 @named
 @dataclass(frozen=True)
 class ApparentPlace:
-    """How stars are displaced between the catalogue and the camera, in one frame.
+    """Displacement of the stars of one frame between the catalogue and the camera.
 
-    A star moves to the epoch of the frame (proper motion), is displaced by the observer's velocity
-    (aberration), and lifted by the air above a site on the ground (refraction), in this order. What
-    is `None` displaces nothing. The value cannot be changed; it can be compared, hashed and
-    pickled.
+    A star is moved to the epoch of the frame (proper motion), displaced by the observer's velocity
+    (aberration), and lifted by the air above a site on the ground (refraction), in this order. An
+    attribute that is `None` displaces nothing. The object is immutable; it can be compared, hashed
+    and pickled.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ApparentPlace:
 
     See Also
     --------
-    ApparentPlace.at : makes it of a time, a velocity, a site and the weather there.
+    ApparentPlace.at : makes an apparent place from a time, a velocity, a site and its weather.
 
     Examples
     --------
@@ -77,17 +77,18 @@ class ApparentPlace:
         site: EarthLocation | None = None,
         weather: Mapping[str, float] | None = None,
     ) -> ApparentPlace:
-        """Apparent place of a frame.
+        """Make the apparent place of a frame from its time, velocity, site and weather.
 
         Parameters
         ----------
         time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
-            Middle of the exposure; UTC where it does not say. Needed for ``"earth"`` and a site.
+            Middle of the exposure, in UTC unless it names its scale or time zone. Required for
+            ``"earth"`` and for a site.
         velocity_km_s : array_like of shape (3,), or "earth", optional
-            The observer's barycentric velocity along the axes of ICRS, km/s, or that of the site at
-            `time` (without one, of the Earth's centre). Default: no aberration.
+            The observer's barycentric velocity along the axes of ICRS, km/s. "earth": the velocity
+            of the site at `time`, or of the Earth's centre without a site. Default: no aberration.
         site : astropy.coordinates.EarthLocation, optional
-            Where on the ground the frame was taken. Default: no refraction.
+            The place on the ground where the frame was taken. Default: no refraction.
         weather : mapping, optional
             Further arguments of `Refraction.at`: `pressure_hpa`, `temperature_c`, ...
 
@@ -98,7 +99,8 @@ class ApparentPlace:
         Raises
         ------
         InputError
-            If an argument is not of its kind, a time is missing, or weather comes without a site.
+            If an argument has the wrong type, a time is missing, or `weather` is given without a
+            site.
         """
         when = None if time is None else as_time(time)
         if weather is not None and site is None:
@@ -121,12 +123,12 @@ class ApparentPlace:
         )
 
     def apparent(self, icrs: ArrayLike, motion: ProperMotion | None = None) -> Floats:
-        """Directions in which stars are seen.
+        """Apparent directions of stars from their ICRS directions.
 
         Parameters
         ----------
         icrs : array_like, shape (n, 3)
-            ICRS unit vectors: at `epoch`, or, with `motion`, at the motions' epoch.
+            ICRS unit vectors, at `epoch` or, with `motion`, at the epoch of the motions.
         motion : ProperMotion, optional
             Proper motions of the stars.
 
@@ -138,12 +140,12 @@ class ApparentPlace:
         Raises
         ------
         InputError
-            If the shape is another, or there are motions and `epoch` is not known.
+            If the shape is not (n, 3), or `motion` is given and `epoch` is not known.
         """
         return self.core.apparent(self.moved(_rows("icrs", icrs), motion))
 
     def icrs(self, apparent: ArrayLike) -> Floats:
-        """ICRS directions of stars that are seen there, at `epoch`: the inverse of `apparent`.
+        """ICRS directions at `epoch` from apparent directions: the inverse of `apparent`.
 
         Parameters
         ----------
@@ -157,19 +159,19 @@ class ApparentPlace:
         Raises
         ------
         InputError
-            If the shape is another.
+            If the shape is not (n, 3).
         """
         return self.core.icrs(_rows("apparent", apparent))
 
     def moved(self, icrs: Floats, motion: ProperMotion | None) -> Floats:
-        """Move stars to `epoch`; without motions they stay.
+        """Move stars to `epoch` by their proper motions.
 
         Parameters
         ----------
         icrs : ndarray, shape (n, 3)
-            ICRS unit vectors at the motions' epoch.
+            ICRS unit vectors at the epoch of the motions.
         motion : ProperMotion or None
-            Proper motions of the stars.
+            Proper motions of the stars. None: the stars are returned unmoved.
 
         Returns
         -------
@@ -178,7 +180,7 @@ class ApparentPlace:
         Raises
         ------
         InputError
-            If there are motions and `epoch` is not known.
+            If `motion` is given and `epoch` is not known.
         """
         if motion is None:
             return icrs
@@ -188,7 +190,7 @@ class ApparentPlace:
 
     @property
     def core(self) -> core.ApparentPlace:
-        """The same for the extension module: aberration and refraction."""
+        """The aberration and refraction of this place, as an object of the extension module."""
         air = self.refraction
         values = None if air is None else {"zenith": air.zenith, "a": air.a_rad, "b": air.b_rad}
         return core.ApparentPlace(self.velocity_km_s, values)

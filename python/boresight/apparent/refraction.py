@@ -21,15 +21,16 @@ __all__ = ["Refraction"]
 Floats = NDArray[np.float64]
 
 SCALE_HEIGHT_M = 8434.0
-"""Height over which the pressure of the standard atmosphere falls to 1/e, near the ground."""
+"""Height in metres over which the pressure of the standard atmosphere falls to 1/e, near ground."""
 
 SEA_LEVEL_HPA = 1013.25
 
 LOWEST_ALTITUDE_DEG = float(np.degrees(core.LOWEST_ALTITUDE))
-"""Stars lower down are refracted as if they were here: the formula fails at the horizon."""
+"""Lowest altitude of the formula, degrees. Lower stars are refracted as if they were at this
+altitude, because the formula fails at the horizon."""
 
 ROUNDS = core.REFRACTION_ROUNDS
-"""Steps to the refracted place of a star; each makes the error a hundred times smaller."""
+"""Iterations for the refracted direction of a star; each makes the error 100 times smaller."""
 
 
 @named
@@ -37,21 +38,21 @@ ROUNDS = core.REFRACTION_ROUNDS
 class Refraction:
     """Refraction at one place and time.
 
-    A star is lifted towards the zenith by ``A tan(z) + B tan(z)**3``, with its refracted distance z
-    from the zenith.
+    A star is lifted towards the zenith by ``A tan(z) + B tan(z)**3``, where z is its refracted
+    zenith distance.
 
     Attributes
     ----------
     zenith : tuple of float
         Unit vector to the zenith in ICRS.
     a_rad, b_rad : float
-        The constants A and B.
+        The constants A and B, in radians.
 
     Notes
     -----
-    The constants are ERFA's (``refco``), whose authors compare the formula with ray tracing through
-    model atmospheres: it is good to 0.06 arcsec down to 15 degrees above the horizon, and to 0.6
-    arcsec at 10. The real air there differs by more.
+    ERFA (``refco``) computes the constants. Its authors compare the formula with ray tracing
+    through model atmospheres: the error is 0.06 arcsec down to an altitude of 15 degrees, and 0.6
+    arcsec at 10 degrees. At these altitudes the real air differs from the models by more.
 
     Examples
     --------
@@ -78,20 +79,20 @@ class Refraction:
         relative_humidity: float = 0.5,
         wavelength_um: float = 0.6,
     ) -> Refraction:
-        """Refraction at a site and time.
+        """Compute the refraction at a site and time.
 
         Parameters
         ----------
         site : astropy.coordinates.EarthLocation
-            Where.
+            The site.
         time : astropy.time.Time, datetime.datetime, str or numpy.datetime64
-            When; UTC where it does not say.
+            The time, in UTC unless it names its scale or time zone.
         pressure_hpa : float, optional
-            Air pressure there. Default: that of the standard atmosphere at the site's height.
+            Air pressure at the site. Default: the standard atmosphere at the height of the site.
         temperature_c : float
             Air temperature in degrees Celsius. Default 10.
         relative_humidity : float
-            0 to 1. Default 0.5; of little effect.
+            Relative humidity, 0 to 1. Default 0.5. Its effect is small.
         wavelength_um : float
             Wavelength in micrometres. Default 0.6.
 
@@ -102,7 +103,7 @@ class Refraction:
         Raises
         ------
         InputError
-            If an argument is not of its kind, or out of its range.
+            If an argument has the wrong type or is out of range.
         """
         import erfa
 
@@ -121,12 +122,12 @@ class Refraction:
         return cls((float(x), float(y), float(z)), float(a), float(b))
 
     def refracted(self, sky: Floats) -> Floats:
-        """Directions as they are seen through the atmosphere.
+        """Directions as seen through the atmosphere, from those outside it.
 
         Parameters
         ----------
         sky : ndarray, shape (n, 3)
-            Unit vectors outside of it.
+            Unit vectors outside the atmosphere.
 
         Returns
         -------
@@ -135,12 +136,12 @@ class Refraction:
         return self._core.apparent(np.ascontiguousarray(sky, dtype=np.float64))
 
     def unrefracted(self, seen: Floats) -> Floats:
-        """Directions outside the atmosphere.
+        """Directions outside the atmosphere, from those seen through it.
 
         Parameters
         ----------
         seen : ndarray, shape (n, 3)
-            Unit vectors as they are seen through it.
+            Unit vectors as seen through the atmosphere.
 
         Returns
         -------

@@ -1,8 +1,8 @@
-"""Thousands of frames: extracted and solved with bounded memory, resumable after a kill.
+"""Extraction, solving and calibration of thousands of frames, with bounded memory, resumable.
 
-Every function takes frames by path, glob or URL, works through them in processes of this machine or
-on any executor (Dask's too), writes a row for each frame as it ends, and returns a table. A folder
-of output that is there already is continued.
+Every function takes frames by path, glob or URL and processes them in processes of this machine or
+on any executor (Dask's, too). It writes a row for each frame as soon as the frame is finished, and
+returns a table. A batch whose output folder exists is continued, also after a kill.
 """
 
 from boresight.batch.calibrate import BatchCalibration as BatchCalibration

@@ -1,4 +1,4 @@
-"""Calibrating one camera from thousands of frames."""
+"""Calibration of one camera from thousands of frames."""
 
 from __future__ import annotations
 
@@ -53,47 +53,47 @@ __all__ = ["BLOCK_FRAMES", "BatchCalibration", "blocks_of_a_task", "calibrate"]
 
 MATCHES_FOLDER, FIRST_NAME, CAMERA_NAME = "matches", "first.json", "camera.json"
 
-#: Frames of one block: fixed, so that the sum is the same however many work at it.
+#: Frames per block. The number is fixed, so that the sum does not depend on the number of workers.
 BLOCK_FRAMES = 100
 
-#: Workers that the caller keeps busy with tasks of one block: such a block takes a worker half a
-#: second, and the caller, with Dask, 3.5 milliseconds. For more of them tasks are larger.
+#: Largest number of workers that the caller can keep busy with tasks of one block: a block takes a
+#: worker 0.5 s, and the caller, with Dask, 3.5 ms. For more workers the tasks have more blocks.
 WORKERS_SERVED = 128
 
-#: Rounds at most; about five are needed from a camera that a few frames gave.
+#: Largest number of rounds. Starting from the camera of a few frames, about five are needed.
 MAX_ROUNDS = 20
 
-#: A step that moves the modelled stars by less than this part of their noise is the last.
+#: The rounds end after a step that moves the modelled stars by less than this part of their noise.
 NEGLIGIBLE_CHANGE = 1e-3
 
 
 @named
 @dataclass(frozen=True, eq=False)
 class BatchCalibration:
-    """A camera from thousands of frames.
+    """A camera calibrated from thousands of frames.
 
     Attributes
     ----------
     camera_model : CameraModel
-        The camera, also in ``camera.json`` below the output.
+        The camera; it is also in ``camera.json`` in the output folder.
     parameter_names : tuple of str
-        The fitted parameters, and
+        Names of the fitted parameters.
     covariance : ndarray of shape (n, n)
-        their covariance.
+        Covariance of the fitted parameters.
     frozen : tuple of str
         Parameters that the data do not determine.
     noise : float
         Standard deviation of the residuals per axis, as in `CalibrationStep`.
     num_frames, num_rejected : int
-        Frames that took part, and frames that did not fit.
+        Numbers of frames in the fit and of rejected frames, which did not fit.
     num_inliers, num_outliers : int
-        Matches that count, and those left out.
+        Numbers of matches in the fit and of excluded matches.
     changes : tuple of float
-        How far each round moved the modelled stars, in the units of `noise`.
+        Change of the positions of the modelled stars in each round, in the units of `noise`.
     converged : bool
         Whether the last change is negligible.
     table : astropy.table.QTable
-        One row a frame, as of `boresight.batch.solve`, with the file of its matched stars.
+        One row per frame, as of `boresight.batch.solve`, with the file of its matched stars.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class BatchCalibration:
 
 
 class _First(NamedTuple):
-    """The camera of a few frames, where the rounds start, and the parameters that they fit."""
+    """The camera from the first frames, with which the rounds start, and the fitted parameters."""
 
     camera: CameraModel
     noise: float
@@ -149,25 +149,26 @@ def calibrate(
 ) -> BatchCalibration:
     """Calibrate one camera from thousands of frames.
 
-    Some frames spread over all give a first camera. With it every frame is solved, and its matched
-    stars are written to a file. Then, in rounds, the frames are reduced to blocks about the camera,
-    their sum gives the next one, until it stays.
+    First, a few frames, spread evenly over all, are calibrated. With their camera every frame is
+    solved, and its matched stars are written to a file. Then the camera is refined in rounds: each
+    round reduces the frames to blocks (normal equations about the current camera), sums the blocks,
+    and solves for the next camera. The rounds end when the camera no longer changes.
 
     Parameters
     ----------
     frames, output, jobs, resume, on_error, executor, partition_by, progress
-        As in `boresight.batch.solve`. The matched stars of each frame go to a file of their own
-        below ``output/matches``; workers elsewhere have to see this folder.
+        As in `boresight.batch.solve`. The matched stars of each frame are written to a separate
+        file in ``output/matches``. Workers on other machines must be able to access this folder.
     fov_deg : float, optional
         Horizontal field of view, degrees.
     num_first : int
-        Frames that give the first camera. Default 16.
+        Number of frames from which the first camera is calibrated. Default 16.
     order, model
-        As in `boresight.calibrate`; chosen from the first frames.
+        As in `boresight.calibrate`. "auto" decides from the first frames.
     database : SolverDatabase, optional
         As in `boresight.batch.solve`.
     camera_model : CameraModel, optional
-        Camera to start from, as in `boresight.calibrate`.
+        Initial camera, as in `boresight.calibrate`.
 
     Returns
     -------
@@ -178,14 +179,14 @@ def calibrate(
     InputError
         As in `boresight.batch.solve`.
     UndeterminedError
-        If none of the first frames, or too few of all, can be used.
+        If none of the first frames, or too few of all frames, can be used.
 
     Notes
     -----
-    Blocks hold a fixed number of frames and are summed in a tree of a fixed form, its lower part on
-    the workers, so that the result is the same to the last bit for any number of them. Aberration
-    and proper motion are taken out if the times of all first frames are known; a frame of unknown
-    time is then an error.
+    Blocks hold a fixed number of frames. They are summed in a tree of a fixed form, whose lower
+    part is computed by the workers. So the result is the same to the last bit for any number of
+    workers. Aberration and proper motion are corrected if the times of all first frames are known;
+    a frame of unknown time is then an error.
 
     Examples
     --------
@@ -241,7 +242,7 @@ def calibrate(
 
 
 def _spread_out(names: Sequence[str], count: int) -> list[str]:
-    """Choose some frames spread evenly over all."""
+    """Choose `count` frames, spread evenly over all."""
     rows = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
     return [names[row] for row in rows]
 
@@ -258,7 +259,7 @@ def _calibrate_first(
             reasons.append(str(error))
     if not taken:
         raise UndeterminedError(f"frames: none of the first ones can be read; {reasons[0]}")
-    if any(frame.time is None for frame in taken):  # the same for all: see the notes
+    if any(frame.time is None for frame in taken):  # see the notes of `calibrate`
         options["times"] = [None] * len(taken)
     result = calibrate_frames(taken, database, fov_estimate_deg=fov_deg, **options)
     return _First(result.camera_model, result.noise, result.parameter_names, "times" not in options)
@@ -280,7 +281,7 @@ def _read_first(path: Path) -> _First:
 
 
 def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
-    """Row of one frame, and its file of matched stars."""
+    """Solve one frame, write its file of matched stars, and return its row."""
     camera, database, aberration = (
         request[key] for key in ("camera_model", "database", "aberration")
     )
@@ -305,7 +306,7 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
 
 
 def _block_of(files: Sequence[str], camera: CameraModel, first: _First) -> CalibrationBlock:
-    """Reduce the frames of some matched stars, and sum their blocks."""
+    """Reduce frames, given by their files of matched stars, to blocks, and sum the blocks."""
     return _sum([
         calibration_block(
             [read_matches(file) for file in part],
@@ -319,10 +320,10 @@ def _block_of(files: Sequence[str], camera: CameraModel, first: _First) -> Calib
 
 
 def _sum(blocks: Sequence[CalibrationBlock]) -> CalibrationBlock:
-    """Sum neighbours, then neighbouring sums, and so on.
+    """Sum blocks in a binary tree: neighbours first, then neighbouring sums, and so on.
 
-    Sums of 2, 4, 8 ... blocks that begin at a multiple of this number are a part of the tree: that
-    they are made elsewhere changes no bit.
+    A sum of 2, 4, 8 ... blocks that begins at a multiple of this number is a node of the tree. So a
+    worker can compute it without any change of the total.
     """
     while len(blocks) > 1:
         blocks = [sum(blocks[k : k + 2]) for k in range(0, len(blocks), 2)]  # type: ignore[misc]
@@ -330,7 +331,10 @@ def _sum(blocks: Sequence[CalibrationBlock]) -> CalibrationBlock:
 
 
 def blocks_of_a_task(num_blocks: int, workers: int) -> int:
-    """Take a power of two: as much as the caller needs, as long as there is a task for everyone."""
+    """Return the number of blocks per task, a power of two.
+
+    The number grows until the caller can serve all workers, as long as every worker gets a task.
+    """
     size = 1
     while size * WORKERS_SERVED < workers and num_blocks >= 2 * size * workers:
         size *= 2
@@ -340,7 +344,7 @@ def blocks_of_a_task(num_blocks: int, workers: int) -> int:
 def _rounds(
     files: Sequence[str], first: _First, table: QTable, jobs: int, executor: Any
 ) -> BatchCalibration:
-    """Step from camera to camera until it stays."""
+    """Refine the camera in rounds until it no longer changes."""
     if not files:
         raise UndeterminedError("frames: none solves with the camera of the first ones")
     executor = as_executor(executor)

@@ -1,4 +1,4 @@
-"""The steps that all functions of a batch share: continue the journal, work, give the table."""
+"""Steps that all batch functions share: continue the journal, process frames, make the table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Frames = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-#: Table beside the journal, where pyarrow is installed: one file, or folders of files.
+#: Names of the table in the output folder, if pyarrow is installed: a file, or a folder of files.
 PARQUET_NAME, PARQUET_FOLDER = "results.parquet", "results"
 
 
@@ -39,7 +39,7 @@ def perform(
     progress: Progress,
     partition_by: Sequence[str] = (),
 ) -> QTable:
-    """Do the work with every frame that is not in the journal yet, and give the table of all."""
+    """Process every frame that is not in the journal yet, and return the table of all frames."""
     if work.on_error not in ("row", "raise"):
         raise InputError(f"on_error: {work.on_error!r} is unknown; give 'row' or 'raise'")
     known = {"date", *(column.name for column in schema)}
@@ -60,7 +60,7 @@ def perform(
     if partition_by:
         write_parquet(table, folder / PARQUET_FOLDER, partition_by=partition_by)
     else:
-        # Without pyarrow there is the journal, and the table that is returned.
+        # Without pyarrow only the journal is written; the table is returned in any case.
         with contextlib.suppress(InputError):
             write_parquet(table, folder / PARQUET_NAME)
     return table

@@ -1,4 +1,4 @@
-"""Finding the stars of thousands of frames."""
+"""Extraction of the stars of thousands of frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-#: Folder of the star lists below the output.
+#: Name of the folder of the star lists, in the output folder.
 STARS_FOLDER = "stars"
 
 
@@ -49,17 +49,18 @@ def extract(
     Parameters
     ----------
     frames, output, jobs, resume, on_error, executor, partition_by, progress
-        As in `boresight.batch.solve`. The stars of each frame go to a file of their own below
-        ``output/stars``, in ECSV.
+        As in `boresight.batch.solve`. The stars of each frame are written to a separate ECSV file
+        in ``output/stars``.
     **options
-        Arguments of `boresight.extract_centroids`. Reading a frame has its `timeout_ms` too.
+        Arguments of `boresight.extract_centroids`. `timeout_ms` also limits the time for reading a
+        frame.
 
     Returns
     -------
     astropy.table.QTable
-        One row a frame: ``path``, ``status`` (``"done"``, ``"error"``), ``reason``, ``time``,
-        ``width``, ``height``, ``seconds``, ``num_stars``, ``stars`` (its file of stars, below
-        `output`), ``fwhm``, ``background``, ``noise``.
+        One row per frame: ``path``, ``status`` (``"done"``, ``"error"``), ``reason``, ``time``,
+        ``width``, ``height``, ``seconds``, ``num_stars``, ``stars`` (path of its file of stars,
+        relative to `output`), ``fwhm``, ``background``, ``noise``.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def extract(
 
 
 def extract_one(frame: Frame, name: str, request: tuple[Path, dict[str, Any]]) -> Row:
-    """Row of one frame, and its file of stars."""
+    """Extract the stars of one frame, write its file of stars, and return its row."""
     folder, options = request
     result = extract_centroids(frame.image, mask=frame.mask, **options)
     file = folder / file_of(name, ".ecsv")

@@ -1,4 +1,4 @@
-"""The frames of a batch: paths, globs and URLs."""
+"""Finding and reading the frames of a batch by paths, globs and URLs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from boresight.frames.read import read_frame
 
 __all__ = ["expand", "file_of", "matching", "read"]
 
-#: What makes a name a pattern of names.
+#: Characters that make a name a pattern.
 WILDCARDS = frozenset("*?[")
 
 
-#: Seconds without a byte after which a server is given up, and those in which a piece of a file has
-#: to be there, however slowly it comes.
+#: Seconds without a byte after which a request to a server is aborted, and time limit in seconds
+#: for one piece of a file.
 SILENCE_S, PIECE_S = 30.0, 300.0
 
-#: Files that are read in few large pieces, and what is fetched ahead of these: a header and more.
+#: Name endings of uncompressed FITS files, and bytes read ahead in such files, to cover a header.
 PLAIN_FITS, HEADERS_BYTES = (".fits", ".fit", ".fts"), 32_768
 
 
 def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Names of all frames, each once, in the order given; patterns in that of their names.
+    """List the names of all frames, without repetition, in the given order.
+
+    The names that match a pattern are in alphabetical order.
 
     Raises
     ------
     InputError
-        If there are none, or one is neither a path nor a URL.
+        If there is no frame, or an item is neither a path nor a URL.
     """
     if not isinstance(frames, str | os.PathLike | Iterable):
         raise InputError(f"frames: {frames!r} is no path; give paths, globs or URLs")
@@ -53,8 +55,8 @@ def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
 
 
 def matching(pattern: str) -> list[str]:
-    """Names that a pattern of paths or of URLs stands for, in order."""
-    if Path(pattern).exists():  # a file whose name has brackets
+    """Names that match a pattern of paths or URLs, in alphabetical order."""
+    if Path(pattern).exists():  # a file whose name contains wildcards
         return [pattern]
     if is_url(pattern):
         with _remote(pattern):
@@ -64,20 +66,20 @@ def matching(pattern: str) -> list[str]:
 
 
 def file_of(name: str, suffix: str) -> str:
-    """Name of a file about a frame, another one for each path or URL."""
+    """Name of the output file of a frame, unique for each path or URL."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"{Path(name).stem}-{digest}{suffix}"
 
 
 def read(name: str, timeout_ms: int | None = None) -> Frame:
-    """Read a frame by path or URL; of a URL only the header and the image's bytes.
+    """Read a frame by path or URL; from a URL only the bytes of the header and the image.
 
     Raises
     ------
     TimeLimitError
-        If it takes longer.
+        If reading takes longer than `timeout_ms`.
     OSError
-        If it cannot be read, or a server does not go on.
+        If the frame cannot be read, or a server stops sending.
     """
     with until(after(timeout_ms)):
         if not is_url(name):
@@ -94,7 +96,7 @@ def _open(url: str, timeout_ms: int | None) -> IO[bytes]:
 
 @contextmanager
 def _remote(url: str) -> Iterator[None]:
-    """Turn what clients of a network raise, which has no common base, into an `OSError`."""
+    """Turn the exceptions of network clients, which have no common base, into `OSError`."""
     try:
         yield
     except ImportError as error:
@@ -119,12 +121,12 @@ def is_url(name: str) -> bool:
 
 
 def _anonymous(url: str) -> dict[str, Any]:
-    # Public buckets; whoever has keys sets them in the configuration of fsspec, which goes first.
+    # Buckets are public by default. Keys can be set in fsspec's configuration, which has priority.
     return {"anon": True} if url.startswith("s3://") else {}
 
 
 def _patience(url: str, timeout_ms: int | None) -> dict[str, Any]:
-    """Tell a client how long it waits; others than that of HTTP have times of their own."""
+    """Time limits for the HTTP client; clients of other protocols have their own limits."""
     if not url.startswith(("http://", "https://")):
         return {}
     from aiohttp import ClientTimeout
@@ -138,7 +140,7 @@ def _patience(url: str, timeout_ms: int | None) -> dict[str, Any]:
 def _caching(url: str) -> dict[str, Any]:
     if url.startswith(("memory://", "file://")):
         return {}
-    # Header and image are read one after the other: what is read ahead at the end is wasted.
+    # Header and image are read one after the other; bytes read ahead beyond the image are wasted.
     headers = {"block_size": HEADERS_BYTES} if url.endswith(PLAIN_FITS) else {}
     return {"cache_type": "readahead", **headers}
 

@@ -1,4 +1,4 @@
-"""The journal of a batch: a line of JSON for each frame that ended, safe against a kill."""
+"""The journal of a batch: one line of JSON for each finished frame, safe against a kill."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FILE_NAME = "journal.jsonl"
 
 
 class Journal:
-    """Rows of frames that ended, in a file that grows.
+    """File to which the rows of finished frames are appended.
 
-    The first line tells what the batch does. Rows are on the disk when `append` returns. A last
-    line that a kill cut short is removed when the journal is opened again.
+    The first line holds the settings of the batch. Rows are on the disk when `append` returns. An
+    incomplete last line, left by a kill, is removed when the journal is opened again.
     """
 
     def __init__(self, folder: Path, settings: Row, *, resume: bool) -> None:
@@ -41,7 +41,7 @@ class Journal:
             raise
 
     def _begin(self, settings: Row) -> None:
-        """Cut what a kill left half written, and compare the settings with those before."""
+        """Remove an incomplete last line, and compare the settings with those of the journal."""
         end = _end_of_lines(self._file)
         self._file.truncate(end)
         if end == 0:
@@ -57,7 +57,7 @@ class Journal:
             )
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add rows, on the disk when this returns."""
+        """Append rows; they are on the disk when the method returns."""
         self._write(rows)
 
     def _write(self, rows: Iterable[Row]) -> None:
@@ -65,7 +65,7 @@ class Journal:
         append_whole(self._file.fileno(), lines, self.path)
 
     def rows(self) -> Iterator[Row]:
-        """Rows so far, in the order in which they ended."""
+        """Rows of the journal, in the order in which the frames were finished."""
         return read_rows(self.path)
 
     def __enter__(self) -> Self:
@@ -81,18 +81,18 @@ class Journal:
 
 
 def noted(options: Mapping[str, Any]) -> dict[str, str]:
-    """Give options as settings hold them."""
+    """Convert options to text, for comparison in the settings of a journal."""
     return {name: repr(value) for name, value in sorted(options.items())}
 
 
 def read_settings(path: Path) -> Row:
-    """Read what a journal's first line tells."""
+    """Read the settings in the first line of a journal."""
     with path.open("rb") as file:
         return _header(file, path)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of a journal, without what its first line tells and a line that was cut short."""
+    """Rows of a journal, without its first line and an incomplete last line."""
     with path.open("rb") as file:
         _header(file, path)
         for line in file:
@@ -118,7 +118,7 @@ def _parse(line: bytes, path: Path) -> Row:
 
 
 def _end_of_lines(file: IO[bytes]) -> int:
-    """Position after the last line that was written to its end."""
+    """Position after the last complete line."""
     position = file.seek(0, os.SEEK_END)
     while position:
         start = max(0, position - 65536)
@@ -131,7 +131,7 @@ def _end_of_lines(file: IO[bytes]) -> int:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Keep other processes out as long as the file is open, where the system can."""
+    """Lock the file against other processes while it is open, if the system supports locks."""
     with contextlib.suppress(ImportError):
         import fcntl
 

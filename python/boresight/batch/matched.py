@@ -1,4 +1,4 @@
-"""Matched stars of a frame in a file: what a calibration needs of them, and no more."""
+"""Files of the matched stars of a frame, with the data that a calibration needs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def write_matches(path: str | os.PathLike[str], stars: MatchedStars) -> None:
 
 
 def read_matches(path: str | os.PathLike[str]) -> MatchedStars:
-    """Read what `write_matches` wrote.
+    """Read a file of matched stars that `write_matches` has written.
 
     Raises
     ------
     FileFormatError
-        If it is something else.
+        If the file is damaged or of another kind.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     data = read_file(path)
     try:

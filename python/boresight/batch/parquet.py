@@ -1,4 +1,4 @@
-"""Tables in Parquet: one file, or folders by the values of some columns."""
+"""Writing tables to Parquet: one file, or folders by the values of some columns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["write_parquet"]
 
-#: Name of the file in each folder, and of that with the fields of all columns.
+#: Name of the file in each folder, and name of the file with the fields of all columns.
 PART_NAME, FIELDS_NAME = "part-0.parquet", "_common_metadata"
 
-#: Folder of rows without a value: pyarrow cannot join Hive's null with other values.
+#: Folder name for rows without a value: pyarrow cannot combine Hive's null with other values.
 NO_VALUE = "unknown"
 
-#: Folders at most: so many small files are slower to read than one.
+#: Largest number of folders: more small files would be slower to read than one file.
 MOST_FOLDERS = 10_000
 
 
@@ -42,18 +42,19 @@ def write_parquet(
     table : astropy.table.QTable
         The table, such as `boresight.batch.solve` returns.
     path : path-like
-        The file; one that is there is replaced. Each column's unit, UCD and description are in the
-        metadata of its Arrow field.
+        File to create or replace. The unit, UCD and description of each column are in the metadata
+        of its Arrow field.
     partition_by : sequence of str, optional
-        Columns of strings, whole numbers or booleans. `path` is then a folder with a file in a
-        folder for each of their values, ``status=solved/part-0.parquet``, as Hive, Spark, Dask and
-        pyarrow read it; ``"date"`` is the day of the column ``time``. The fields of all columns are
-        in the file ``_common_metadata``. Files of values that are gone are removed.
+        Columns of strings, whole numbers or booleans. If given, `path` is a folder with one
+        subfolder for each value of these columns, such as ``status=solved/part-0.parquet``, in the
+        form that Hive, Spark, Dask and pyarrow read. ``"date"`` is the day of the column ``time``.
+        The fields of all columns are in the file ``_common_metadata``. Files of an earlier table
+        for values that no longer occur are removed.
 
     Raises
     ------
     InputError
-        If pyarrow is not installed, or for columns that cannot part the table.
+        If pyarrow is not installed, or a column cannot be used to partition the table.
     OSError
         If `path` cannot be written.
 
@@ -89,7 +90,7 @@ def write_parquet(
 
 
 def _to_arrow(table: QTable) -> Any:
-    """Table of pyarrow, with what is known of the columns in the metadata of its fields."""
+    """Convert to a table of pyarrow, with unit, UCD and description in the fields' metadata."""
     try:
         import pyarrow as pa
     except ImportError:
@@ -111,7 +112,10 @@ def _to_arrow(table: QTable) -> Any:
 
 
 def _array(values: NDArray[Any]) -> Any:
-    """Array of pyarrow, from its buffers where they are plain: `pyarrow.array` imports pandas."""
+    """Convert to an array of pyarrow, directly from buffers for plain types.
+
+    `pyarrow.array` is avoided because it imports pandas.
+    """
     import pyarrow as pa
 
     if values.ndim == 1 and values.dtype.kind == "U":
@@ -137,7 +141,11 @@ def _bytes_of(table: Any) -> bytes:
 
 
 def _parted(whole: Any, partition_by: Sequence[str]) -> tuple[Any, list[list[Any]], Any]:
-    """Part a table into what the files hold, the values that name their folders, and all fields."""
+    """Split a table for partitioning by some columns.
+
+    Returns the table without these columns, the values of these columns, and an empty table that
+    has all fields.
+    """
     import pyarrow as pa
 
     if isinstance(partition_by, str):
@@ -168,7 +176,7 @@ def _parted(whole: Any, partition_by: Sequence[str]) -> tuple[Any, list[list[Any
 def _groups(
     partition_by: Sequence[str], keys: list[list[Any]]
 ) -> Iterator[tuple[list[str], list[int]]]:
-    """Give the names of each folder and the rows of its file."""
+    """Yield the path components of each folder and the rows of its file."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for row, values in enumerate(zip(*keys, strict=True)):
         groups.setdefault(values, []).append(row)
@@ -189,7 +197,7 @@ def _folder_value(value: Any) -> str:
 
 
 def _remove_others(folder: Path, written: set[Path]) -> None:
-    """Remove the files of an earlier table whose values are gone, and their empty folders."""
+    """Remove files of an earlier table that were not written now, and folders left empty."""
     for file in sorted(folder.rglob(PART_NAME)):
         if file not in written and "=" in file.parent.name:
             file.unlink()

@@ -1,4 +1,4 @@
-"""Working through many frames: chunks of them on an executor, in a window of bounded size."""
+"""Processing of many frames: chunks of frames on an executor, in a window of bounded size."""
 
 from __future__ import annotations
 
@@ -35,27 +35,28 @@ __all__ = [
 
 OnError = Literal["row", "raise"]
 
-#: What reading and solving one frame may raise, which is no reason to give up the others.
+#: Errors of reading one frame that do not end the batch.
 FRAME_ERRORS = (BoresightError, OSError, MemoryError)
 
-#: The same of work on a frame that was read: an error of the system, such as a full disk, is not
-#: the frame's, and ends the batch, which can go on later.
+#: Errors of the work on a frame that do not end the batch. An `OSError` here, such as a full disk,
+#: is not a fault of the frame: it ends the batch, which can be continued later.
 WORK_ERRORS = (BoresightError, MemoryError)
 
-#: Chunks that wait for each worker, besides the one it works at.
+#: Chunks that wait for each worker, in addition to the one in work.
 AHEAD = 2
 
-#: Frames of a chunk here, where rows are wanted as they come, and where every message costs.
+#: Smallest and largest number of frames per chunk: in local processes small, so that rows appear
+#: soon; on an executor large, because every message has a cost.
 LOCAL_CHUNK, REMOTE_CHUNK = (1, 8), (50, 500)
 
-#: Chunks for each worker: enough that all of them end together.
+#: Chunks per worker, within the limits above: enough that all workers end at about the same time.
 CHUNKS_PER_WORKER = 32
 
 
 class Work(NamedTuple):
-    """The work on each frame: `function(frame, name, settings)` gives its row.
+    """The work on each frame: `function(frame, name, settings)` returns its row.
 
-    Reading it may take `timeout_ms`.
+    `timeout_ms` limits the time for reading a frame.
     """
 
     function: Callable[[Frame, str, Any], Row]
@@ -64,7 +65,7 @@ class Work(NamedTuple):
     timeout_ms: int | None = None
 
 
-#: In place of the result of a chunk whose process ended while it was worked at.
+#: Stands for the result of a chunk whose process died before the chunk was finished.
 LOST = object()
 
 
@@ -75,20 +76,20 @@ def run(
     jobs: int | None,
     executor: Any,
 ) -> Generator[list[Row]]:
-    """Rows of the frames, in chunks as they end.
+    """Yield the rows of the frames, in chunks as these are finished.
 
-    Frames at which a process ended are tried once more, each alone.
+    Frames of a chunk whose process died are tried once more, each in a separate process.
 
     Parameters
     ----------
     names : sequence of str
-        The frames.
+        Paths or URLs of the frames.
     work : Work
-        What to do; it travels to the workers.
+        The work on each frame; it is pickled and sent to the workers.
     jobs : int or None
-        Processes; None: one for each processor.
+        Number of processes. None: one per processor.
     executor : Executor or Client or None
-        Works instead of processes of its own.
+        Executor to use instead of own processes.
     """
     function = partial(_rows, work=work)
     jobs = num_processes(jobs, len(names))
@@ -111,12 +112,12 @@ def run(
 
 
 def in_chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
-    """Part names into chunks of this size, the last one shorter."""
+    """Divide names into chunks of a size; the last chunk may be shorter."""
     return [names[k : k + size] for k in range(0, len(names), size)]
 
 
 def num_processes(jobs: int | None, most: int) -> int:
-    """Take as many processes as asked for, or one a processor, and no more than `most`."""
+    """Return the number of processes: `jobs`, default one per processor; at most `most`."""
     jobs = _processors() if jobs is None else arguments.count("jobs", jobs)
     return max(1, min(jobs, most))
 
@@ -128,18 +129,20 @@ def spread(
     jobs: int,
     executor: Any,
 ) -> Iterator[tuple[int, Any]]:
-    """Give number and result of every chunk as they end; `LOST` where a process here ended.
+    """Yield the index and result of every chunk as it is finished.
+
+    The result of a chunk whose local process died is `LOST`.
 
     Parameters
     ----------
     chunks : sequence of sequences of str
         Names of files.
     function : callable
-        Gives the result of a chunk; it travels to the workers.
+        Computes the result of a chunk; it is pickled and sent to the workers.
     jobs : int
-        Processes of this machine; 1 works in this one.
+        Number of local processes; 1 works in the calling process.
     executor : Executor or None
-        Works instead of them.
+        Executor to use instead of local processes.
     """
     if executor is not None:
         left = deque(enumerate(chunks))
@@ -156,7 +159,7 @@ def spread(
 def _in_processes(
     chunks: Sequence[Sequence[str]], function: Callable[[Sequence[str]], Any], jobs: int
 ) -> Iterator[tuple[int, Any]]:
-    """Work in processes of this machine; after one ended, the rest goes on in new ones."""
+    """Work in local processes; after one of them died, continue with new processes."""
     left = deque(enumerate(chunks))
     while left:
         with processes(jobs) as pool:
@@ -165,9 +168,9 @@ def _in_processes(
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Executor]:
-    """Start processes of this machine, each with its share of the processors.
+    """Start local processes, each with an equal share of the processors as threads.
 
-    They end at once where an error, or Ctrl-C, leaves the block.
+    They are terminated at once if an error or Ctrl-C leaves the block.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -181,7 +184,8 @@ def processes(jobs: int) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
-        # Nobody waits for the frames that they are at. What they write is there whole, or not.
+        # The frames in work are not needed any more. Files are written atomically, so no
+        # incomplete file is left behind.
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
@@ -190,7 +194,7 @@ def processes(jobs: int) -> Iterator[Executor]:
 
 
 def _begin(threads: int) -> None:
-    """Make a process ready: it has its share of the processors, and Ctrl-C is the parent's."""
+    """Initialize a process: set its number of threads, and leave Ctrl-C to the parent."""
     os.environ.setdefault("BORESIGHT_NUM_THREADS", str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -201,7 +205,7 @@ def _window(
     executor: Executor,
     workers: int,
 ) -> Iterator[tuple[int, Any]]:
-    """Work at what is left, in a window of bounded size, until it ends or a process does."""
+    """Process the chunks in `left` in a bounded window, until they end or a process dies."""
     pending: dict[Future[Any], int] = {}
     broken = False
     try:
@@ -230,7 +234,7 @@ def _rows(names: Sequence[str], work: Work) -> list[Row]:
 
 
 def _row(name: str, work: Work) -> Row:
-    """One frame from its file to its row; what goes wrong with it becomes a row too."""
+    """Read and process one frame and return its row; an error of the frame also gives a row."""
     start = time.perf_counter()
     try:
         frame = read(name, work.timeout_ms)
@@ -258,7 +262,7 @@ def _failure(name: str, error: Exception, start: float, work: Work) -> Row:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line that tells an error."""
+    """Message of an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -267,7 +271,7 @@ def _failed(name: str, reason: str, seconds: float) -> Row:
 
 
 def as_executor(executor: Any) -> Any:
-    """Take an executor, or none, as it is, and of a client of Dask the executor that it is for."""
+    """Return the executor of a Dask client; return an executor, or None, unchanged."""
     if executor is None:
         return None
     if hasattr(executor, "get_executor"):
@@ -281,7 +285,7 @@ def as_executor(executor: Any) -> Any:
 
 
 def num_workers(executor: Any) -> int:
-    """Tell how many tasks an executor works at, at a time."""
+    """Return the number of tasks that an executor runs at the same time."""
     client = getattr(executor, "_client", None)
     if client is not None:
         threads: dict[str, int] = client.nthreads()

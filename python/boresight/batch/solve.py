@@ -1,4 +1,4 @@
-"""Solving thousands of frames."""
+"""Plate solving of thousands of frames."""
 
 from __future__ import annotations
 
@@ -50,52 +50,57 @@ def solve(
     progress: Progress = None,
     **options: Unpack[SolveOptions],
 ) -> QTable:
-    """Tell where thousands of frames look.
+    """Plate-solve thousands of frames.
 
     Parameters
     ----------
     frames : str, path-like or iterable of these
         Paths, globs (``"night/*.fits"``) and URLs that fsspec opens (``"s3://..."``,
-        ``"https://..."``); public buckets are read without keys. A frame named twice counts once.
+        ``"https://..."``). Public buckets are read without keys. A frame that is given twice is
+        processed once.
     fov_deg : float, optional
         Horizontal field of view, degrees, as in `boresight.solve`.
     output : path-like
-        Folder for the journal, one line of JSON for each frame as it ends (``journal.jsonl``), and
-        at the end for the table (``results.parquet``, where pyarrow is installed). It is made.
+        Output folder, created if needed. The journal (``journal.jsonl``) gets one line of JSON when
+        a frame is finished. The table (``results.parquet``) is written at the end if pyarrow is
+        installed.
     jobs : int, optional
-        Processes. Default: one for each processor; 1 works in this process. A script that uses
-        more has to keep its own work below ``if __name__ == "__main__":``.
+        Number of processes. Default: one per processor; 1 works in the calling process. A script
+        that uses more than one must keep its own code below ``if __name__ == "__main__":``.
     resume : bool, default True
-        Continue the batch that is in `output`: frames in its journal are not worked at again. False
-        begins anew.
+        True continues the batch in `output`: frames in its journal are not processed again. False
+        starts a new batch.
     on_error : {"row", "raise"}
-        What a frame that cannot be read gives: a row that tells why, or the exception.
+        Treatment of a frame that cannot be read: "row" writes a row with the reason, "raise" raises
+        the exception.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Works instead of processes of this machine. Its workers have to see the frames, and the file
-        of the database.
+        Executor to use instead of local processes. Its workers must have access to the frames and
+        the database file.
     database : SolverDatabase, optional
-        Default: as in `boresight.solve`. One that is in a file is opened there by each process, and
-        its memory shared; another is written to `output` first.
+        Default: as in `boresight.solve`. A database in a file is opened by each process, with
+        shared memory. Any other database is first written to a file in `output`.
     camera_model : CameraModel, optional
         Camera of all frames.
     extraction : mapping, optional
-        Arguments for `extract_centroids`, as in `boresight.solve`; ``{"fast": True}`` doubles the
-        rate of rich frames.
+        Arguments for `extract_centroids`, as in `boresight.solve`. ``{"fast": True}`` doubles the
+        rate for frames with many stars.
     explain : bool, default True
-        Ask `diagnose` why a frame does not solve, which costs up to some seconds for each of these.
+        Run `diagnose` on each unsolved frame to find the reason, which takes up to a few seconds
+        per frame.
     partition_by : sequence of str, optional
-        Write the table into folders by these columns, such as ``["date", "status"]``, below
+        Columns, such as ``["date", "status"]``, by which the table is divided into folders in
         ``output/results``, instead of one file: see `write_parquet`.
     progress : bool or callable, optional
-        True shows a progress bar; a function is called with the fraction done, 0 to 1.
+        True shows a progress bar. A function is called with the finished fraction, 0 to 1.
     **options
-        Further arguments of `boresight.solve_from_centroids`, the same for all frames. Where it is
-        given, `solve_timeout_ms` bounds reading a frame, and then extraction and solving together.
+        Further arguments of `boresight.solve_from_centroids`, equal for all frames.
+        `solve_timeout_ms`, if given, limits the time for reading a frame, and then separately the
+        time for extraction and solving together.
 
     Returns
     -------
     astropy.table.QTable
-        One row a frame in the order of `frames`: ``path``, ``status`` (``"solved"``,
+        One row per frame in the order of `frames`: ``path``, ``status`` (``"solved"``,
         ``"unsolved"``, ``"error"``), ``solved``, ``ra``, ``dec``, ``roll``, ``fov``,
         ``parity_flip``, ``num_matches``, ``rmse``, ``probability``, the quaternion ``q0`` to
         ``q3``, ``reason``, ``time``, ``width``, ``height``, ``seconds``.
@@ -103,23 +108,24 @@ def solve(
     Raises
     ------
     InputError
-        For an argument that cannot be worked with; if `output` holds a batch with other arguments,
-        or one that another process writes now.
+        If an argument is not valid, `output` holds a batch with other arguments, or another process
+        is writing to `output`.
     OSError
-        If `output` cannot be written to, as on a full disk. What is in the journal stays, and the
-        same call goes on from there.
+        If `output` cannot be written to, as on a full disk. The journal is kept, and the same call
+        continues from there.
     KeyboardInterrupt
-        On Ctrl-C; what has ended is in the journal.
+        On Ctrl-C. Finished frames are in the journal.
 
     Notes
     -----
-    A kill at any moment loses no frame that is in the journal and repeats none: lines are on the
-    disk before the next frames are waited for, and one that was cut short is removed. Frames are
-    worked at in chunks in a bounded window, so memory does not grow with their number. Where a
-    process ends (the system took its memory), its frames are tried once more, each alone.
+    A kill at any moment loses or repeats no frame that is in the journal: lines are on the disk
+    before the next frames are awaited, and an incomplete last line is removed. Frames are processed
+    in chunks in a bounded window, so memory does not grow with their number. If a process dies, for
+    example for lack of memory, its frames are tried once more, each in a separate process.
 
-    A server of HTTP that sends nothing for 30 s, or a piece of a frame not within 5 minutes, is
-    given up: the row of its frame says so, as that of a frame not read within `solve_timeout_ms`.
+    An HTTP request is aborted if the server sends nothing for 30 s, or does not send one piece of a
+    frame within 5 minutes. The row of the frame gives the reason, as for a frame that is not read
+    within `solve_timeout_ms`.
 
     Examples
     --------
@@ -144,7 +150,8 @@ def solve(
     arguments.check_options(options, SolveOptions)
     arguments.check_keywords(dict(extraction or {}), extract_centroids, "extraction")
     timeout_ms = arguments.optional_count("solve_timeout_ms", options.get("solve_timeout_ms"))
-    # Where none is given each frame chooses; the one of this field of view is made before.
+    # Without a given database each frame chooses one; the database for this field of view is made
+    # here, before the processes start.
     patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
     settings = {
         "command": "solve",
@@ -170,7 +177,7 @@ def solve(
 def solving_settings(
     fov_deg: float | None, camera_model: CameraModel | None, database: PatternDatabase | None
 ) -> Row:
-    """Tell what the frames are solved with, as a journal keeps it."""
+    """Return the settings of solving, in the form in which a journal keeps them."""
     return {
         "fov_deg": None if fov_deg is None else float(fov_deg),
         "camera_model": None if camera_model is None else camera_model.to_dict(),
@@ -179,7 +186,7 @@ def solving_settings(
 
 
 def in_file(database: PatternDatabase, output: Path) -> PatternDatabase:
-    """Give a database that travels by the name of its file."""
+    """Return the database as one in a file, which is pickled by the name of the file."""
     if database._path is not None:
         return database
     output.mkdir(parents=True, exist_ok=True)
@@ -189,7 +196,7 @@ def in_file(database: PatternDatabase, output: Path) -> PatternDatabase:
 
 
 def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
-    """Row of one frame."""
+    """Solve one frame and return its row."""
     common = {
         "database": request["database"],
         "camera_model": request["camera_model"],
@@ -208,7 +215,7 @@ def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
 
 
 def solved_row(solution: Solution) -> Row:
-    """Columns of a solution."""
+    """Columns of the row of a solved frame."""
     quaternion = {f"q{k}": float(q) for k, q in enumerate(solution.quaternion)}
     return {
         "status": "solved",

@@ -1,4 +1,4 @@
-"""The table of a batch and its units."""
+"""The result table of a batch: its columns, their units, and reading it from the journal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
     "table_of",
 ]
 
-#: Rows that are taken together from a journal: memory stays that of the columns.
+#: Rows that are read from a journal before they are converted to arrays, to limit the memory.
 ROWS_AT_ONCE = 20_000
 
 
 class Column(NamedTuple):
-    """A column: its kind, unit, UCD of the Virtual Observatory, and what it tells."""
+    """A column: type, unit, UCD of the Virtual Observatory, description and print format."""
 
     name: str
     kind: type
@@ -84,7 +84,7 @@ EMPTY: dict[type, Any] = {str: "", int: -1, bool: False, float: np.nan}
 
 
 def columns_of(rows: Iterable[Row], schema: Sequence[Column]) -> list[np.ndarray[Any, Any]]:
-    """Arrays of some rows; what a row does not have is "", -1, False or NaN."""
+    """Convert rows to arrays; missing values are "", -1, False or NaN."""
     rows = list(rows)
     columns: list[np.ndarray[Any, Any]] = []
     for column in schema:
@@ -96,7 +96,7 @@ def columns_of(rows: Iterable[Row], schema: Sequence[Column]) -> list[np.ndarray
 
 
 def table_of(path: Path, schema: Sequence[Column], order: dict[str, int] | None = None) -> QTable:
-    """Table of the frames of a journal, or of those in `order`, in this order."""
+    """Make the table of all frames of a journal, or of the frames in `order`, in this order."""
     from astropy.table import Column as TableColumn
     from astropy.table import QTable
 
@@ -131,17 +131,17 @@ def table_of(path: Path, schema: Sequence[Column], order: dict[str, int] | None 
 
 @named
 def read_results(output: str | os.PathLike[str]) -> QTable:
-    """Read what a batch has written so far, while it runs or afterwards.
+    """Read the results of a batch so far, while it runs or afterwards.
 
     Parameters
     ----------
     output : path-like
-        The folder that was given to `boresight.batch.solve` or another function of a batch.
+        The output folder that was given to `boresight.batch.solve` or another batch function.
 
     Returns
     -------
     astropy.table.QTable
-        One row a frame, in the order in which they ended.
+        One row per frame, in the order in which the frames were finished.
 
     Raises
     ------

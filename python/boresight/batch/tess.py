@@ -1,4 +1,4 @@
-"""Full-frame images of TESS in the mission's public bucket."""
+"""List of the full-frame images of TESS in the mission's public bucket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from boresight.errors import InputError
 
 __all__ = ["tess_ffi"]
 
-#: The archive's open bucket: ``s0001/2018/206/1-1/tess2018206045859-s0001-1-1-0120-s_ffic.fits``.
+#: The archive's public bucket, with files such as
+#: ``s0001/2018/206/1-1/tess2018206045859-s0001-1-1-0120-s_ffic.fits``.
 PUBLIC_BUCKET = "s3://stpubdata/tess/public/ffi"
 
 
@@ -22,31 +23,31 @@ def tess_ffi(
     Parameters
     ----------
     sector : int
-        Sector, from 1.
+        Number of the sector, from 1.
     camera, ccd : int, optional
         Camera and CCD, 1 to 4. Default: all.
     root : str
-        Folder of the sectors. Default: the archive's public bucket, which is read without keys and
-        needs s3fs (``boresight[distributed]``); a copy of it with the same folders may be a path or
-        a URL of any kind.
+        Folder that contains the sectors. Default: the archive's public bucket, which is read
+        without keys and needs s3fs (``boresight[distributed]``). A copy with the same subfolders
+        may be a path or a URL of any kind.
 
     Returns
     -------
     list of str
-        In the order of time; frames for `boresight.batch.solve`.
+        URLs in the order of time, to be given to `boresight.batch.solve`.
 
     Raises
     ------
     InputError
-        For a number out of range, if there are no such images, or without fsspec.
+        If a number is out of range, there are no such images, or fsspec is not installed.
     OSError
         If the bucket cannot be reached.
 
     Notes
     -----
-    Folders are those of sector, year, day of the year, camera and CCD. One CCD has about 1,300
-    images of half an hour in the sectors to 26, 3,900 of ten minutes to 55, and 11,800 of 200
-    seconds since; listing takes some 20 seconds, and each image has 35.5 MB.
+    The folders are sector, year, day of the year, and camera with CCD. One CCD has about 1,300
+    images of 30 minutes per sector up to sector 26, 3,900 images of 10 minutes up to sector 55, and
+    11,800 images of 200 seconds since then. Listing takes about 20 seconds. Each image has 35.5 MB.
 
     Examples
     --------
@@ -75,5 +76,5 @@ def tess_ffi(
         raise InputError(
             f"sector: there are no images of sector {sector}, detector {detector}, below {root}"
         )
-    # The names begin with the time, the folders do not.
+    # File names begin with the time, so they are sorted without their folders.
     return sorted(found, key=lambda name: name.rpartition("/")[2])

@@ -48,7 +48,7 @@ class CalibrationStep:
     parameter_names : tuple of str
         The fitted parameters.
     covariance : ndarray of shape (n, n)
-        Their covariance, scaled to the residuals; zero for a frozen one.
+        Covariance of these parameters, scaled to the residuals; zero for a frozen one.
     frozen : tuple of str
         Parameters that the data do not determine; they stay as they were.
     condition_number : float
@@ -76,21 +76,21 @@ class CalibrationStep:
 
 @named
 class CalibrationBlock:
-    """Information of some frames about their camera, near a given model of it.
+    """Information that some frames give about their camera, near a given camera model.
 
-    The normal equations of the intrinsics with the frames' attitudes eliminated: a few kilobytes,
-    whatever the number of frames. Blocks about the same camera are added with ``+``, or all at once
-    with `sum`, and travel as bytes; `solve` then gives the next camera. Made by
-    `calibration_block`.
+    A block holds the normal equations of the intrinsics, with the frames' attitudes eliminated: a
+    few kilobytes, whatever the number of frames. Blocks about the same camera are added with ``+``,
+    or all at once with `sum`, and can be sent as bytes; `solve` then gives the next camera.
+    `calibration_block` makes a block.
 
     Attributes
     ----------
     camera_model : CameraModel
         The camera about which the equations hold.
     num_frames, num_rejected : int
-        Frames that took part, and frames that did not fit.
+        Frames that the block uses, and frames that did not fit.
     num_inliers, num_outliers : int
-        Matches that count, and those left out (of rejected frames included).
+        Matches used, and matches excluded (including those of rejected frames).
 
     Examples
     --------
@@ -109,22 +109,22 @@ class CalibrationBlock:
 
     @property
     def num_frames(self) -> int:
-        """Frames that took part."""
+        """Number of frames that the block uses."""
         return self._core.num_frames
 
     @property
     def num_rejected(self) -> int:
-        """Frames that did not fit the camera."""
+        """Number of frames that did not fit the camera."""
         return self._core.num_rejected
 
     @property
     def num_inliers(self) -> int:
-        """Matches that count."""
+        """Number of matches used."""
         return self._core.num_inliers
 
     @property
     def num_outliers(self) -> int:
-        """Matches left out, those of rejected frames included."""
+        """Number of matches excluded, including those of rejected frames."""
         return self._core.num_outliers
 
     def __add__(self, other: CalibrationBlock | int) -> CalibrationBlock:
@@ -144,7 +144,7 @@ class CalibrationBlock:
         Raises
         ------
         UndeterminedError
-            If there are too few stars for the parameters, or the step leads to no camera.
+            If there are too few stars for the parameters, or the stepped camera is not valid.
         """
         step = self._core.solve()
         return CalibrationStep(
@@ -186,7 +186,7 @@ class CalibrationBlock:
         Raises
         ------
         FileFormatError
-            If they are not a block.
+            If the data are not a block.
         """
         try:
             header, given = unpack_arrays(data, FORMAT)
@@ -219,25 +219,26 @@ def calibration_block(
     sigma_clip: float = 3.0,
     velocities_km_s: Sequence[ArrayLike | None] | None = None,
 ) -> CalibrationBlock:
-    """Reduce some frames to what they tell about their camera.
+    """Reduce some frames to the information that they give about their camera.
 
-    Every machine does this for its own frames; the sum of the blocks gives the next camera. From a
-    camera that is nearly right, such as one calibrated from a few of the frames, some five rounds
-    lead to where `calibrate_camera` with the same `noise` ends with all frames at once.
+    Every machine does this for its own frames; the sum of the blocks gives the next camera. The
+    first camera must be nearly right, for example calibrated from a few of the frames. About five
+    rounds then lead to the result of `calibrate_camera` with the same `noise` and all frames at
+    once.
 
     Parameters
     ----------
     results, centroids
-        As for `calibrate_camera`. The frames may have position uncertainties, all or none.
+        As for `calibrate_camera`. Either all frames have position uncertainties, or none have.
     camera_model : CameraModel
         The camera to linearise about: the same for all blocks that are to be added.
     noise : float
-        Standard deviation of the residuals per axis by which matches are weighed, the same for all
+        Standard deviation of the residuals per axis by which matches are weighted, the same for all
         blocks: in pixels, or, for centroids with position uncertainties, in units of these.
-        `CalibrationResult.noise` of a few frames will do.
+        `CalibrationResult.noise` of a few frames is accurate enough.
     parameter_names : sequence of str, optional
-        What to fit: `CalibrationResult.parameter_names`, or part of them. Default: all of the
-        camera's form.
+        Parameters to fit: `CalibrationResult.parameter_names`, or part of them. Default: all
+        parameters of the camera's form.
     sigma_clip, velocities_km_s
         As for `calibrate_camera`.
 

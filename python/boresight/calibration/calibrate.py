@@ -1,4 +1,4 @@
-"""Calibration in one call: extract stars, solve frames, fit the camera, repeat until it settles."""
+"""Calibration in one call: extract stars, solve frames, fit the camera; repeated until stable."""
 
 from __future__ import annotations
 
@@ -66,51 +66,53 @@ def calibrate(
 ) -> CalibrationResult:
     """Calibrate the camera that took some frames, from the stars in them.
 
-    Stars are found, the frames solved, and the camera fitted; with that camera the frames are
-    solved again and matched more narrowly, and so on until the matches stay the same.
+    The stars are extracted, the frames solved, and the camera fitted. With that camera, the frames
+    are solved again with a smaller match radius. This is repeated until the matches stay the same.
 
     Parameters
     ----------
     frames : sequence
-        Frames of one camera, each as anything that `boresight.solve` takes: a path, a `Frame`, an
-        image, an `ExtractionResult`, or centroids (of which none tells the `image_shape`).
+        Frames of one camera, each in any form that `boresight.solve` takes: a path, a `Frame`, an
+        image, an `ExtractionResult`, or centroids (which alone do not give the `image_shape`).
     database : SolverDatabase, optional
         Patterns for this field of view. Default: `SolverDatabase.default`.
     image_shape : (int, int), optional
-        (height, width) in pixels. Default: that of the frames, which it must not contradict.
+        (height, width) in pixels. Default: that of the frames. If both are given, they must agree.
     fov_estimate_deg, fov_max_error_deg : float, optional
         Horizontal field of view for the first pass and its largest error, as for the solver.
     order, model
-        As for `calibrate_camera`; the order is 'auto' by default. The first passes fit less.
+        As for `calibrate_camera`, but the default order is 'auto'. The first passes fit lower
+        orders.
     camera_model : CameraModel, optional
-        Camera to start from. One with distortion is taken to be right to 0.2 % of the field of
-        view, so that the wide first passes are left out.
+        Camera to start from. A camera with distortion is assumed to be right to 0.2 % of the field
+        of view, so the first passes, which have a larger match radius, are skipped.
     projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}, optional
-        Projection of a fisheye of which nothing else is known but `fov_estimate_deg`; both parities
+        Projection of a fisheye, if only `fov_estimate_deg` is known apart from it; both parities
         are tried. Default: that of `camera_model`, or an ordinary lens.
     times : sequence of (Time, datetime, str or None), optional
-        When each frame was taken (the middle of its exposure); UTC where it does not say. Default:
-        what its file tells. Needed for what follows.
+        When each frame was taken (the middle of its exposure), in UTC unless stated otherwise.
+        Default: the time in its file. `aberration`, `catalog` and `site` need it.
     aberration : bool, optional
-        Take stellar aberration by the Earth's motion out, at the time of each frame. Default: if
-        the times of all of them are known. Without, of it remain a scale that differs by up to 1e-4
-        between frames (2 arcsec at the edge of a field of 10 degrees) and 0.1 arcsec, which nothing
-        else can take up.
+        Correct for stellar aberration by the Earth's motion, at the time of each frame. Default: if
+        the times of all frames are known. Without the correction, the scale differs by up to 1e-4
+        between frames (2 arcsec at the edge of a field of 10 degrees), and an error of 0.1 arcsec
+        remains that no other parameter can absorb.
     velocities_km_s : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
     catalog : Catalog, optional
-        Stars with proper motions and the database's identifiers, such as `Catalog.hipparcos()`:
-        every matched star is moved to the time of its frame. Default: Hipparcos, if the database is
-        made of it and the times of all frames are known; else stars are where they are in the
-        database, at its epoch.
+        Catalogue with proper motions and the database's identifiers, such as `Catalog.hipparcos()`.
+        Every matched star is moved to the time of its frame. Default: Hipparcos, if the database is
+        made from it and the times of all frames are known; otherwise stars keep their positions in
+        the database, at its epoch.
     site : astropy.coordinates.EarthLocation, optional
-        Where on the ground the frames were taken; refraction is then taken out. Default: it is not.
+        Place on the ground from which the frames were taken, to correct for refraction. Default: no
+        correction.
     weather : mapping, optional
         Further arguments of `Refraction.at`: `pressure_hpa`, `temperature_c`, ...
     extraction, solve_options : mapping, optional
         Further arguments of `extract_centroids` and `solve_from_centroids`.
     origin : {"center", "corner", "fits"}, optional
-        Where the positions of lists of stars are counted from, as for the solver.
+        Origin of the pixel coordinates in lists of stars, as for the solver.
     on_pass : callable, optional
         Called after each pass with its number, from 1, and its result.
     **options
@@ -120,10 +122,10 @@ def calibrate(
     Returns
     -------
     CalibrationResult
-        With `solutions`, one for each frame, `None` where it was rejected, and `rejected`, the
-        reasons. The solutions have the calibrated camera and the attitudes of the joint fit, and
-        the matches are those it used; their `pixel_to_world` is ICRS whatever was taken out.
-        `physics` says what was.
+        With `solutions`, one for each frame (`None` where it was rejected), and `rejected`, the
+        reasons. The solutions have the calibrated camera, the attitudes of the joint fit, and the
+        matches that the fit used. Their `pixel_to_world` gives ICRS directions, whatever effects
+        were corrected. `physics` names these effects.
 
     Raises
     ------
@@ -220,7 +222,7 @@ def _take(
 def _shape(
     taken: Sequence[_Taken], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
 ) -> tuple[int, int]:
-    """Find the image shape that everything agrees on."""
+    """Find the image shape on which all inputs agree."""
     named = [(f"frames[{i}]", frame.shape) for i, frame in enumerate(taken) if frame.shape]
     if camera_model is not None:
         named.append(("camera_model", camera_model.image_shape))
@@ -238,7 +240,7 @@ def _shape(
 
 
 def _times(taken: Sequence[_Taken], times: Sequence[Any] | None) -> list[Time | None]:
-    """When the frames were taken, as far as it is known."""
+    """Return the times of the frames; `None` where unknown."""
     if times is None:
         return [None if frame.frame is None else frame.frame.time for frame in taken]
     if len(times) != len(taken):

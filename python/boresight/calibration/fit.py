@@ -1,8 +1,8 @@
 """Calibration: one camera model from the matched stars of many solved frames.
 
-The intrinsics, which all frames share, and one attitude for each frame are fitted together, so what
-one frame cannot tell (where a star lies and how the camera is turned are nearly the same thing to a
-single frame) another does. What is held fixed so that the problem has one answer:
+The intrinsics, which all frames share, and one attitude for each frame are fitted together. A
+single frame hardly distinguishes a shift of its stars from a rotation of the camera, but several
+frames together do. The free parameters, chosen so that the problem has one solution:
 
 - pinhole: the focal length.
 - polynomial: the focal length, aspect (B_01), skew (B_10) and all terms of degree 2 to `order`. The
@@ -38,29 +38,32 @@ __all__ = ["calibrate_camera"]
 Floats = NDArray[np.float64]
 
 POSITION_FLOOR_PX = 0.01
-"""Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
-what the model cannot follow. Without it a few bright stars would decide everything."""
+"""Error per axis that is added in quadrature to each centroid's own uncertainty. It covers
+catalogue errors, pixel response and lens features that the model cannot follow. Without it, a few
+bright stars would dominate the fit."""
 
 BEST_PART = 0.2
-"""Part of the stars, those of the least uncertainty, that tell how good positions are at best."""
+"""Fraction of the stars, those of least uncertainty, that measure the best accuracy of
+positions."""
 
 COMMON_PART = 0.25
-"""How much of the error of these stars all frames have in common at one place of the detector. To a
-fit that is distortion or attitude, so it cannot be found from residuals: this is what simulated
-cameras of coma have, three well sampled (0.17, 0.22, 0.30) and one undersampled (0.34)."""
+"""Fraction of the error of these stars that all frames have in common at one place of the detector.
+A fit cannot distinguish this error from distortion or attitude, so residuals do not show it. The
+value is that of simulated cameras with coma: three well sampled ones (0.17, 0.22, 0.30) and an
+undersampled one (0.34)."""
 
 UNSOLVED = "it did not solve"
 
 
 SIGMA_CLIP = 3.0
-"""Standard deviations beyond which matches lose weight, unless told otherwise."""
+"""Number of standard deviations above which matches lose weight, unless given."""
 
 MAX_ITERATIONS = 200
-"""Steps of a fit at most, unless told otherwise."""
+"""Maximum number of steps of a fit, unless given."""
 
 
 class FitOptions(TypedDict, total=False):
-    """Options of `calibrate`: those of `calibrate_camera`, which explains them."""
+    """Options of `calibrate` that it passes on to `calibrate_camera`, which explains them."""
 
     held_out: bool
     sigma_clip: float
@@ -93,52 +96,54 @@ def calibrate_camera(
     ----------
     results : sequence of (Solution, MatchedStars or None)
         The frames' solutions, or their matched stars. Frames that did not solve (`None`) are
-        skipped. A single one is taken as a sequence of one.
+        skipped. A single item is taken as a sequence of one.
     centroids : sequence, optional
-        For each result the centroids it was solved from, as anything the solver takes: a
+        For each result the centroids from which it was solved, in any form that the solver takes: a
         `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
-        or a table. Default: the positions that the results have. If all of them have position
-        uncertainties, each star counts accordingly.
+        or a table. Default: the positions in the results. If all positions have uncertainties, the
+        stars are weighted by them.
     image_shape : (int, int), optional
-        Height and width in pixels. Default: that of the results, which it must not contradict.
+        Height and width in pixels. Default: that of the results. If both are given, they must
+        agree.
     order : int or 'auto'
         Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
-        it while that lowers the error of held-out frames and stars.
+        the order as long as this lowers the error of held-out frames and stars.
     model : {'polynomial', 'radial', 'pinhole', 'auto'}
         Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
-        optical axis, even off the detector, but follows only a lens that is symmetric about it.
-        'auto' takes the simplest (pinhole, radial, polynomial) that predicts held-out
-        stars significantly better than those before it.
+        optical axis, even off the detector, but fits only a lens that is symmetric about this axis.
+        'auto' tries pinhole, radial and polynomial in this order, and takes a later one only if it
+        predicts held-out stars significantly better than those before it.
     held_out : bool
-        Also measure `CalibrationResult.held_out_rmse_px`. Default False; with 'auto' it is measured
-        anyway.
+        Also measure `CalibrationResult.held_out_rmse_px`. Default False; with 'auto' it is always
+        measured.
     sigma_clip : float
-        Matches farther off than this many standard deviations (by the median residual of their part
-        of the detector) lose weight with the square of their distance, and those that are also more
-        than 0.3 px off are left out. Default 3.
+        Matches with a residual above this many standard deviations (by the median residual of their
+        part of the detector) lose weight with the square of the residual. Those whose residual is
+        also above 0.3 px are excluded. Default 3.
     noise : float, optional
-        Standard deviation of the residuals per axis by which matches are weighed: in pixels, or, if
-        all centroids have position uncertainties, in units of these. Default: it is found from
-        the median residuals. Needed only for a fit that is to end where one of `CalibrationBlock`
-        does.
+        Standard deviation of the residuals per axis by which matches are weighted: in pixels, or,
+        if all centroids have position uncertainties, in units of these. Default: estimated from the
+        median residuals. Needed only for a fit that must end with the same result as
+        `CalibrationBlock`.
     systematic_px : float, optional
-        Error per axis that the positions have in common in all frames at one place of the
-        detector, as by star images that are not symmetric. The fit takes it for distortion; it is
-        added to the uncertainty of what pixels see. Default: for centroids with position
-        uncertainties, as they come from extraction, a quarter of the standard deviation of the best
-        fifth of the stars (those of least uncertainty), and 0 for positions without.
+        Error per axis that the positions have in common in all frames at one place of the detector,
+        for example because star images are not symmetric. The fit cannot distinguish it from
+        distortion, so it is added to the uncertainty of the directions that pixels see. Default:
+        for centroids with position uncertainties, as extraction gives them, a quarter of the
+        standard deviation of the best fifth of the stars (those of least uncertainty); for
+        positions without uncertainties, 0.
     max_iterations : int
-        At most this many steps of the fit. Default 200; about 30 are needed.
+        Maximum number of steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
-        Camera whose focal length the fit starts from, and whose projection it has. Default: the
-        median of the results', and theirs.
+        Camera that gives the initial focal length, and the projection. Default: the median focal
+        length and the projection of the results.
     velocities_km_s : sequence of (array_like of shape (3,) or None), optional
-        The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
-        (exactly). Default: what each result was solved with.
+        The observer's barycentric velocity in km/s at each frame, to correct for stellar aberration
+        (exactly). Default: the velocity with which each result was solved.
     origin : {"center", "corner", "fits"}, optional
-        Where positions of `centroids` are counted from, as for the solver.
+        Origin of the pixel coordinates in `centroids`, as for the solver.
     progress : callable, optional
-        Called now and then with the fraction done.
+        Called from time to time with the fraction done.
 
     Returns
     -------
@@ -150,18 +155,19 @@ def calibrate_camera(
         If lengths differ, the image shapes contradict each other, centroids are not those of the
         result, or an argument is out of its range.
     UndeterminedError
-        If no frame is solved, too few stars match for the model, or it folds over within the image
-        because no stars hold it there.
+        If no frame is solved, too few stars match for the model, or the distortion folds over
+        within the image, because no stars constrain it there.
 
     Notes
     -----
-    Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
-    attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
-    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips:
-    within 0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept
-    at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
-    focal length, parity and matches are taken from the results, so calibrating again with its own
-    model changes nothing. The result is the same to the last bit for any number of threads.
+    Minimises the squared residuals in detector pixels by Levenberg-Marquardt, with each frame's
+    attitude eliminated. Time therefore grows with the number of frames, but memory does not. The
+    fit starts from a pinhole, grows to the whole model while wrong matches have low weights, and
+    then clips. A match within 0.3 px is assumed to be the right star, displaced by a blended
+    neighbour, and keeps a low weight. The covariance is that of a robust fit (Huber 1981, section
+    7.6). Only focal length, projection, parity and matches are taken from the results, so
+    calibrating again with the fitted model changes nothing. The result is the same to the last bit
+    for any number of threads.
 
     Examples
     --------
@@ -221,7 +227,7 @@ def fit_options(
     max_iterations: int,
     camera_model: CameraModel | None,
 ) -> dict[str, Any]:
-    """Check how to fit, and give it as the extension module takes it."""
+    """Check the options of a fit, and convert them for the extension module."""
     if model in ("polynomial", "auto"):
         number = isinstance(order, int | np.integer) and not isinstance(order, bool)
         if order != "auto" and not number:
@@ -245,7 +251,7 @@ def calibrate_result(
     parts: Sequence[FrameCalibration | None],
     systematic_px: float,
 ) -> CalibrationResult:
-    """Give the result of a fit: its camera, and what belongs to the intrinsics alone."""
+    """Build the result of a fit: its camera, and the quantities of the intrinsics only."""
     num_intrinsics = best.num_intrinsics
     names = best.parameter_names
     placements = names[num_intrinsics:]
@@ -271,21 +277,22 @@ def calibrate_result(
 
 
 def _held_out_rms(best: core.CalibrationResult) -> float | None:
-    """RMS residual of the held-out stars, if that was asked for and there are any."""
+    """RMS residual of the held-out stars; `None` if not requested, or if there are none."""
     lengths = np.concatenate(best.held_out or [np.empty(0)])
     lengths = lengths[np.isfinite(lengths)]
     return float(np.sqrt(np.mean(lengths**2))) if len(lengths) else None
 
 
 class MatchedFrames(NamedTuple):
-    """Frames that are solved, as the core takes them.
+    """Solved frames, in the form that the core takes.
 
     Attributes
     ----------
     stars : list of MatchedStars
-        Their positions have a covariance with the floor in it, or, in all of them, none.
+        Matched stars of each frame. Either all their positions have covariances, which include the
+        floor, or none have.
     places : list of _core.ApparentPlace or None
-        How the stars of each are displaced, where that is not as when they were matched.
+        Apparent place of each frame, if it is not that with which the stars were matched.
     """
 
     stars: list[MatchedStars]
@@ -300,9 +307,9 @@ def matched_frames(
     *,
     one_shape: bool = True,
 ) -> tuple[MatchedFrames, list[MatchedStars | None]]:
-    """Collect the matched stars of the frames that are solved; also those of all results.
+    """Collect the matched stars of the solved frames; also return those of all results.
 
-    Frames of several detectors need not be of one shape.
+    Without `one_shape`, the frames may differ in shape, because they are of several detectors.
     """
     results, centroids = _as_lists(results, centroids)
     given = [_matched(i, result) for i, result in enumerate(results)]
@@ -352,7 +359,7 @@ def _matched(index: int, result: Any) -> MatchedStars | None:
 
 
 def moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:
-    """Change the velocity of a place."""
+    """Replace the observer's velocity in an apparent place."""
     name = f"velocities_km_s[{index}]"
     return dataclasses.replace(place, velocity_km_s=arguments.velocity_km_s(name, velocity))
 
@@ -369,7 +376,7 @@ def common_error(
     fitted: Sequence[FrameCalibration],
     variances: Sequence[Floats | None],
 ) -> float:
-    """Find the error that all frames have in common, if it is not given."""
+    """Estimate the error that all frames have in common, unless it is given."""
     if given is not None:
         if not 0 <= given < np.inf:
             raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
@@ -386,7 +393,7 @@ def common_error(
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
-    """Make lists of results and of centroids, of one length."""
+    """Convert results and centroids to two lists of the same length."""
     if results is None or isinstance(results, Solution | MatchedStars):
         results, centroids = [results], [centroids]
     try:
@@ -409,7 +416,7 @@ def _common_shape(
     image_shape: tuple[int, int] | None,
     camera_model: CameraModel | None,
 ) -> tuple[int, int]:
-    """Find the image shape that everything agrees on."""
+    """Find the image shape on which all inputs agree."""
     named = [
         (f"results[{i}]", stars.camera_model.image_shape)
         for i, stars in enumerate(results)
@@ -433,7 +440,7 @@ def _position_covariance(stars: MatchedStars) -> Floats | None:
         known = (xx >= floor) & (yy >= floor) & (xx * yy > xy**2) & np.isfinite(xx * yy)
     if not known.any():
         return None
-    # A star without an uncertainty of its own is taken for as bad as the worst that has one.
+    # A star without an uncertainty gets the largest one of the other stars.
     worst = max(xx[known].max(), yy[known].max())
     floored = np.where(known[:, None, None], cov + floor * np.eye(2), worst * np.eye(2))
     return np.asarray(floored)
@@ -442,7 +449,7 @@ def _position_covariance(stars: MatchedStars) -> Floats | None:
 def frame_calibration(
     part: core.FrameFit, positions_px: Floats, brightness: Floats
 ) -> FrameCalibration:
-    """Give one frame's part in a calibration, the covariance with the intrinsics in it."""
+    """Build the result of one frame, including its covariance with the intrinsics."""
     return FrameCalibration(
         quaternion=np.array(part.quaternion),
         attitude_cov_rad2=np.array(part.attitude_covariance),

@@ -1,4 +1,4 @@
-"""Passes of a calibration: solve all frames, fit the camera, and again with that camera."""
+"""Passes of a calibration: solve all frames, fit the camera, and repeat with that camera."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from boresight.solver.solve import solve_many
 Floats = NDArray[np.float64]
 
 PASSES = ((0.01, 3), (0.005, 4), (0.003, 5))
-"""Match radius (fraction of the field of view) and highest order of the first passes. Raising the
-order before the matches are right makes it follow the wrong ones."""
+"""Match radius (fraction of the field of view) and highest order of the first passes. A higher
+order would follow wrong matches before the match radius is small."""
 
 FINAL_RADIUS = 0.002
-"""Match radius of all further passes, which fit the whole model."""
+"""Match radius of all further passes (fraction of the field of view), which fit the whole model."""
 
 MAX_FINAL_PASSES = 12
-"""The matches usually stay the same from the second of them on."""
+"""Maximum number of further passes; the matches usually stay the same from the second one on."""
 
 
 class Passes:
-    """Common to all passes, with the result of the last one."""
+    """Runs the passes, and keeps the result of the last one."""
 
     result: CalibrationResult
 
@@ -59,7 +59,10 @@ class Passes:
         self._number = 0
 
     def narrow(self, order: int | str, model: str) -> None:
-        """Narrow the matches before the order rises, so that it does not follow wrong ones."""
+        """Run the first passes, which narrow the matches before the order rises.
+
+        A high order would otherwise follow wrong matches.
+        """
         for match_radius, limit in PASSES:
             pass_order = limit if isinstance(order, str) else min(limit, order)
             pass_model = "polynomial" if model == "auto" else model
@@ -67,7 +70,7 @@ class Passes:
 
     def solve(self, match_radius: float) -> list[Solution | None]:
         """Solve all frames with the last camera."""
-        # The lens is fitted to all frames together.
+        # No lens is fitted to a single frame: the passes fit it to all frames together.
         options = {"lens": None} | self._solve_options | {"match_radius": match_radius}
         if self._camera is not None:
             options |= {"camera_model": self._camera, "fov_deg": self._camera.fov_deg}
@@ -82,7 +85,7 @@ class Passes:
         return [self._places.moved(solution) for solution in solutions]
 
     def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrationResult:
-        """Fit the camera to them, for the next pass to start from."""
+        """Fit the camera to the solutions, for the next pass to start from."""
         fitted = calibrate_camera(solutions, self._centroids, **self._fit_options, **model)
         self._camera = fitted.camera_model
         self._number += 1
@@ -95,11 +98,12 @@ class Passes:
 
 
 def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
-    """Solve and fit the whole model until the matches stay the same, and the choice of the model.
+    """Repeat solving and fitting until the matches and the choice of the model stay the same.
 
-    The model is chosen twice at least: at first, and for the matches in which that ended. Models
-    that are as good may each be the choice for the matches in which another ended, in a circle: the
-    one of the fewest parameters is then taken, wherever the circle was entered.
+    The model is chosen at least twice: first, and again for the final matches of the first choice.
+    Among equally good models, each may be the choice for the final matches of another, in a cycle.
+    In this case, the model of the cycle with the fewest parameters is taken, wherever the cycle was
+    entered.
     """
     asked = {"order": order, "model": model}
     choice: dict[str, Any] = {}
@@ -128,11 +132,11 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
 
 
 def _choice(result: CalibrationResult, asked: dict[str, Any]) -> dict[str, Any]:
-    """How to fit the order and model that were chosen."""
+    """Arguments of a fit with the chosen order and model."""
     if "auto" not in (asked["order"], asked["model"]):
         return asked
     distortion = result.camera_model.distortion
-    # As where it was chosen.
+    # `held_out` as in the fit that chose the model.
     found: dict[str, Any] = {"order": 2, "model": "radial", "held_out": True}
     if distortion is None:
         found["model"] = "pinhole"
@@ -142,7 +146,7 @@ def _choice(result: CalibrationResult, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:
-    """Tell whether the same stars are matched in the same frames."""
+    """Return whether the same stars are matched in the same frames."""
 
     def same(a: Solution | None, b: Solution | None) -> bool:
         if a is None or b is None:

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def motions_of(database: PatternDatabase) -> Catalog | None:
-    """Give the catalogue of the motions of a database's stars, if they are known."""
+    """Return the catalogue with the proper motions of a database's stars; `None` if unknown."""
     return Catalog.hipparcos() if database.has_motions else None
 
 
 class FramePlaces:
-    """How the stars of each frame are displaced, and where they have moved at its time.
+    """Displacement of the stars in each frame, and their proper motion to its time.
 
     Attributes
     ----------
     places : list of ApparentPlace
         One for each frame.
     words : tuple of str
-        What is taken out, in words.
+        The removed effects, in words.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FramePlaces:
         self.words = tuple(words)
 
     def moved(self, solution: Solution | None) -> Solution | None:
-        """Make the solution of a frame with its stars where they were then."""
+        """Return a solution with its stars moved to the time of its frame."""
         if solution is None or self._catalog is None:
             return solution
         matches = solution.matched_stars

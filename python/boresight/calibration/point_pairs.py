@@ -22,32 +22,33 @@ __all__ = ["FREEDOMS", "PointPairCalibration"]
 FORMAT, VERSION = "boresight-point-pairs", 1
 
 FREEDOMS = ("focal_length", "center", "k1", "k2")
-"""Names of what may be fitted beside the position and the attitude."""
+"""Names of the parameters that may be fitted in addition to position and attitude."""
 
 
 @named
 @dataclass(frozen=True, eq=False)
 class PointPairCalibration(JsonDocument):
-    """A camera calibrated by points whose places are known.
+    """A camera calibrated by points with known positions.
 
-    Pixels of the points are those of arrays, (column, row) from the centre of the first pixel.
+    Pixels have array coordinates: (column, row) from the centre of the first pixel.
 
     Attributes
     ----------
     camera_model : CameraModel
         The optics.
     rotation : ndarray of shape (3, 3)
-        From the axes of the points to the camera's.
+        Rotation from the axes of the points to the camera's.
     position : ndarray of shape (3,) or None
-        Where the camera is, in units of the points; None if these are directions.
+        Position of the camera, in units of the points; None if the points are directions.
     image_points : ndarray of shape (n, 2)
-        Pixels.
+        Measured pixels of the points.
     object_points : ndarray of shape (n, 3)
         Points, or directions.
     free : tuple of str
-        What was fitted beside position and attitude: of "focal_length", "center", "k1", "k2".
+        Parameters fitted in addition to position and attitude: of "focal_length", "center", "k1",
+        "k2".
     history : tuple of str
-        How it came to be, the oldest first.
+        Steps that led to the calibration, the oldest first.
     image : ndarray or None
         The image; it is not saved.
     mask : ndarray of int or None
@@ -91,28 +92,29 @@ class PointPairCalibration(JsonDocument):
         image: Any = None,
         mask: Any = None,
     ) -> PointPairCalibration:
-        """Fit a calibration to pairs of points.
+        """Fit a calibration to pairs of pixels and points.
 
         Parameters
         ----------
         image_points : array_like, shape (n, 2)
             Pixels (column, row), 0-based.
         object_points : array_like, shape (n, 3)
-            Where they are: 3-D points in any unit, or directions.
+            Known positions: 3-D points in any unit, or directions.
         image_shape : (int, int)
             Rows and columns.
         free : sequence of str
-            What to fit beside position and attitude. Default: the focal length.
+            Parameters to fit in addition to position and attitude. Default: the focal length.
         directions : bool
             Whether `object_points` are directions (or infinitely far). Default False.
         camera_model : CameraModel, optional
-            Optics to start from, and what of them is not free. Default: a pinhole.
+            Optics to start from; parameters that are not free keep their values. Default: a
+            pinhole.
         start : PointPairCalibration, optional
             Calibration to start from. Default: by the direct linear transform.
         history : sequence of str
-            How it comes to be.
+            Steps that lead to the calibration.
         image, mask
-            Carried along.
+            Stored in the result.
 
         Returns
         -------
@@ -121,9 +123,9 @@ class PointPairCalibration(JsonDocument):
         Raises
         ------
         InputError
-            If the shapes do not belong together or a name is unknown.
+            If the shapes do not match or a name is unknown.
         UndeterminedError
-            If the points do not determine it.
+            If the points do not determine the calibration.
         """
         pixels, points = _pairs(image_points, object_points)
         size = image_size(image_shape)
@@ -168,7 +170,7 @@ class PointPairCalibration(JsonDocument):
         Returns
         -------
         ndarray of shape (n, 2)
-            Columns and rows, 0-based; NaN of points behind the camera.
+            Columns and rows, 0-based; NaN for points behind the camera.
         """
         points = np.asarray(object_points, np.float64).reshape(-1, 3)
         offset = points if self.position is None else points - self.position
@@ -178,18 +180,18 @@ class PointPairCalibration(JsonDocument):
 
     @property
     def residuals_px(self) -> Floats:
-        """Pixels of the points minus where they are predicted, (n, 2)."""
+        """Measured minus predicted pixels of the points, (n, 2)."""
         return self.image_points - self.project(self.object_points)
 
     @property
     def rms_px(self) -> float:
-        """Root mean square length of the residuals."""
+        """Root mean square length of the residuals, in pixels."""
         return float(np.sqrt(np.mean((self.residuals_px**2).sum(axis=1))))
 
     def with_points(
         self, image_points: ArrayLike, object_points: ArrayLike, note: str, **changes: Any
     ) -> PointPairCalibration:
-        """Fit again to other points with the same freedom.
+        """Fit the same parameters again, to other points.
 
         Parameters
         ----------
@@ -198,7 +200,7 @@ class PointPairCalibration(JsonDocument):
         note : str
             Appended to the history.
         **changes
-            `image` and `mask` of the new one.
+            `image` and `mask` of the new calibration.
         """
         fitted = type(self).fit(
             image_points, object_points, self.camera_model.image_shape, free=self.free,
@@ -223,7 +225,7 @@ class PointPairCalibration(JsonDocument):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PointPairCalibration:
-        """Make it of `to_dict`.
+        """Make a calibration from the output of `to_dict`.
 
         Parameters
         ----------
@@ -233,7 +235,7 @@ class PointPairCalibration(JsonDocument):
         Raises
         ------
         FileFormatError
-            If it is none.
+            If the data are not a point-pair calibration.
         """
         check_kind(data, FORMAT, (VERSION,), "point-pair calibration")
         try:

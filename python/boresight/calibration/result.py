@@ -1,4 +1,4 @@
-"""Result of a calibration: the camera, each frame's part in it, and their uncertainty."""
+"""Result of a calibration: the camera, the fit of each frame, and their uncertainties."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ __all__ = ["CalibrationResult", "DetectorMap", "FrameCalibration"]
 Floats = NDArray[np.float64]
 
 MAP_FRAMES = 8
-"""Frames over which the expected error of the model is averaged: they differ little."""
+"""Number of frames over which the expected error of the model is averaged; frames differ little."""
 
 MAP_CELLS = 32
-"""Cells along the longer side of maps of the detector."""
+"""Number of cells along the longer side of maps of the detector."""
 
 EXTRAPOLATED_PART = 0.02
-"""A model that is extrapolated over more of the detector than this is warned of."""
+"""Fraction of the detector above which an extrapolated model causes a warning."""
 
 LARGE_MISFIT = 10.0
-"""Residuals of more than this many times the positions' errors are those of a wrong fit."""
+"""Ratio of the residuals to the positions' errors above which the fit is wrong."""
 
 SHOWN_PARAMETERS = 12
-"""Parameters that a notebook shows one by one; more are those of a polynomial."""
+"""Maximum number of parameters that a notebook lists; more are those of a polynomial."""
 
 LARGE_CONDITION = 1e6
-"""Beyond this condition number single parameters mean little."""
+"""Condition number above which single parameters mean little."""
 
 
 class DetectorMap(NamedTuple):
-    """Something as it varies over the detector.
+    """Map of a quantity over the detector.
 
     Attributes
     ----------
@@ -73,31 +73,32 @@ class DetectorMap(NamedTuple):
 @named
 @dataclass(frozen=True, eq=False)
 class FrameCalibration:
-    """One frame's part in a calibration.
+    """Result of one frame in a calibration.
 
     Attributes
     ----------
     quaternion : ndarray of shape (4,)
-        Attitude with the calibrated camera: rotation ICRS to camera, scalar first. For a rejected
-        frame the one it was solved with.
+        Attitude with the calibrated camera: rotation from ICRS to the camera, scalar first. For a
+        rejected frame, the attitude of its solution.
     attitude_cov_rad2 : ndarray of shape (3, 3)
-        Covariance of a small rotation about the camera's x, y and z axes, the uncertainty of the
-        intrinsics included; NaN for a rejected frame.
+        Covariance of a small rotation about the camera's x, y and z axes, including the uncertainty
+        of the intrinsics; NaN for a rejected frame.
     residuals_px : ndarray of shape (n, 2)
         Measured minus modelled position of every matched star, in the order of the result's
-        `matched_centroids`; NaN where the model has no such pixel.
+        `matched_centroids`; NaN where the model gives no position.
     inliers : ndarray of bool, shape (n,)
-        Which matches the fit used.
+        Whether the fit used each match.
     rmse_px : float or None
         RMS length of the inliers' residuals; `None` for a rejected frame.
     rejected : str or None
-        Why the frame took no part, or `None`.
+        Why the frame was rejected; `None` if it was not.
     cross_cov : ndarray of shape (m, 3)
-        Covariance of the m intrinsics, `CalibrationResult.parameter_names`, with that rotation.
+        Covariance of the m intrinsics, `CalibrationResult.parameter_names`, with that small
+        rotation.
     positions_px : ndarray of shape (n, 2)
         Measured position of every matched star, pixels from the image centre.
     brightness : ndarray of shape (n,)
-        Its brightness, in the units of the centroids; NaN where unknown.
+        Brightness of every matched star, in the units of the centroids; NaN where unknown.
 
     Examples
     --------
@@ -129,7 +130,7 @@ class FrameCalibration:
 
     @property
     def num_outliers(self) -> int:
-        """Number of matches that it left out."""
+        """Number of matches that the fit excluded."""
         return len(self.inliers) - self.num_inliers
 
 
@@ -143,19 +144,20 @@ class CalibrationResult:
     camera_model : CameraModel
         The calibrated camera.
     rmse_before_px : float or None
-        RMS distance in pixels between the inliers and where the frames' own solutions put them;
-        `None` if they put none anywhere.
+        RMS distance in pixels between the measured positions of the inliers and those modelled by
+        the frames' own solutions; `None` if the solutions model no position.
     rmse_after_px : float
-        RMS distance in pixels between the same stars and where the calibrated camera puts them.
+        RMS distance in pixels between the same measured positions and those modelled by the
+        calibrated camera.
     num_inliers, num_outliers : int
-        Matches that the fit used and left out (those of rejected frames included).
+        Matches that the fit used and excluded (including those of rejected frames).
     iterations : int
         Steps of the fit.
     converged : bool
-        False if `max_iterations` ended the fit early, or if `misfit` is above 10: such a fit has
-        come to rest, but on wrong matches or with a model that does not fit the lens.
+        False if `max_iterations` ended the fit early, or if `misfit` is above 10. A fit with such a
+        misfit has settled, but with wrong matches or with a model that does not fit the lens.
     frames : tuple of (FrameCalibration or None)
-        One for each result given, in order; `None` where the result was.
+        One for each given result, in order; `None` where the result was `None`.
     noise : float
         Standard deviation of the residuals per axis: in pixels, or, if the centroids came with
         position uncertainties, in units of these (1 if they are right).
@@ -171,23 +173,23 @@ class CalibrationResult:
         1e6 the single parameters mean little (the model as a whole may be fine where there are
         stars).
     held_out_rmse_px : float or None
-        RMS distance in pixels between the same stars and where a camera puts them that was fitted
-        to the other frames (of one or two frames: to the other stars), each frame's attitude to
-        its other stars. Larger than `rmse_after_px` by what the fit adapts to noise; `None` where
-        it was not asked for.
+        RMS distance in pixels between the measured positions of the same stars and those predicted
+        when the stars are held out. The camera is then fitted to the other frames (with one or two
+        frames: to the other stars), and each frame's attitude to its other stars. It is larger than
+        `rmse_after_px` because a fit adapts to noise. `None` where not requested.
     solutions : tuple of (Solution or None)
-        From `boresight.calibrate`: what every frame's pixels see, by the calibrated camera; `None`
-        for a frame that was rejected. Empty otherwise.
+        From `boresight.calibrate`: every frame's solution with the calibrated camera; `None` for a
+        frame that was rejected. Empty otherwise.
     rejected : tuple of (str or None)
-        Why each frame took no part; `None` for those that did.
+        Why each frame was rejected; `None` for those that were not.
     systematic_px : float
-        Error per axis that all frames have in common, as it is in `model_cov_px2`.
+        Error per axis that all frames have in common, as included in `model_cov_px2`.
     misfit : float or None
-        Residuals over the errors that the centroids came with, or over the `noise` that was given;
-        about 1 if these are right. `None` where neither is known.
+        Ratio of the residuals to the given errors of the centroids, or to the given `noise`; about
+        1 if these are right. `None` where neither is known.
     physics : tuple of str
-        What was taken out of the catalogue's positions before the fit, in words: aberration, proper
-        motion, refraction.
+        Effects that were removed from the catalogue's positions before the fit, in words:
+        aberration, proper motion, refraction.
 
     Examples
     --------
@@ -235,11 +237,12 @@ class CalibrationResult:
         }
 
     def model_cov_px2(self, frame: int, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
+        """Covariance of the model at pixels of a frame, from intrinsics and attitude together.
 
-        The covariance of where the model puts the star that a pixel sees, `systematic_px` included.
-        It does not hold the uncertainty of a measured position, nor what the model's form cannot
-        follow. Far from the stars that were fitted it grows without bound, as it should.
+        This is the covariance of the position at which the model images the star that a pixel sees,
+        including `systematic_px`. It does not include the uncertainty of a measured position, nor
+        features of the lens that the model's form cannot follow. Far from the fitted stars it grows
+        without bound, as expected.
 
         Parameters
         ----------
@@ -251,8 +254,8 @@ class CalibrationResult:
         Returns
         -------
         ndarray of shape (..., 2, 2)
-            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on
-            the sky, along the pixel axes.
+            In square pixels; multiplied by ``camera_model.pixel_scale_arcsec ** 2``, it is the
+            covariance on the sky, along the pixel axes.
 
         Raises
         ------
@@ -271,7 +274,7 @@ class CalibrationResult:
         return cov[:, [0, 1, 1, 2]].reshape(*shape, 2, 2) + common
 
     def coverage(self, cells: int = MAP_CELLS) -> DetectorMap:
-        """Count the stars that the fit used, over the detector.
+        """Count the stars that the fit used in cells of the detector.
 
         Parameters
         ----------
@@ -281,7 +284,7 @@ class CalibrationResult:
         Returns
         -------
         DetectorMap
-            Stars of all frames together in each cell.
+            Number of stars of all frames in each cell.
 
         Raises
         ------
@@ -295,7 +298,7 @@ class CalibrationResult:
         return DetectorMap(counts, x_edges, y_edges)
 
     def model_error(self, cells: int = MAP_CELLS) -> DetectorMap:
-        """Map the expected error of what pixels see over the detector.
+        """Map the expected error of the model over the detector.
 
         Parameters
         ----------
@@ -325,10 +328,10 @@ class CalibrationResult:
 
     @cached_property
     def extrapolated(self) -> float:
-        """Part of the detector over which the model is extrapolated, 0 to 1.
+        """Fraction of the detector over which the model is extrapolated, 0 to 1.
 
-        Where the expected error of the model is larger than that of a single typical star (but for
-        what they have in common). Nowhere among the stars that were fitted can it be.
+        The model is extrapolated where its expected error is larger than that of a single typical
+        star, both including `systematic_px`. This cannot happen among the stars that were fitted.
         """
         limit = np.hypot(self._star_sigma_px, self.systematic_px)
         return float(np.mean(~(self.model_error().values <= limit)))
@@ -365,7 +368,7 @@ class CalibrationResult:
         return tuple(found)
 
     def table(self) -> Table:
-        """One row for each frame that was solved.
+        """Make a table with one row for each solved frame.
 
         Returns
         -------
@@ -394,8 +397,8 @@ class CalibrationResult:
         Returns
         -------
         dict
-            The attributes, ``parameters`` and ``warnings``; of ``frames`` the rows of `table`, of
-            ``solutions`` what `Solution.to_dict` gives.
+            The attributes, ``parameters`` and ``warnings``. ``frames`` has the rows of `table`, and
+            ``solutions`` the results of `Solution.to_dict`.
 
         Examples
         --------
@@ -442,7 +445,7 @@ class CalibrationResult:
 
 
 def _parameter_values(camera: CameraModel) -> dict[str, float]:
-    """Every parameter of a camera by the name it has in a calibration."""
+    """Values of all parameters of a camera, by their names in a calibration."""
     values = {
         "focal_length_px": camera.focal_length_px,
         "optical_center_x": camera.optical_center[0],

@@ -1,8 +1,9 @@
 """Several detectors behind one lens: their places in the focal plane, and the optics they share.
 
-All is fitted at once: the intrinsics of the lens, the place of every detector but the first, and
-one attitude for each exposure. A shift of all detectors is a pointing, and a common rotation a roll
-of every exposure: the first detector stays where it is.
+The fit determines at once the intrinsics of the lens, the place of every detector but the first,
+and one attitude for each exposure. A shift of all detectors is equivalent to a change of the
+pointing, and a common rotation to a roll of every exposure. Therefore the first detector stays
+fixed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["Detector", "MosaicResult", "calibrate_mosaic"]
 
 Floats = NDArray[np.float64]
 Part = MatchedStars | None
-"""The matched stars of one detector in one exposure, if it solved."""
+"""Matched stars of one detector in one exposure; None if it did not solve."""
 
 _unstable = unstable("detectors with pixels of different sizes will be added")
 
@@ -42,15 +43,16 @@ _unstable = unstable("detectors with pixels of different sizes will be added")
 class Detector:
     """Where a detector lies in the focal plane.
 
-    A pixel (x, y) of it, from its centre, lies in the focal plane at (x, y) turned by
-    `rotation_deg` from x towards y, and moved by (`shift_x_px`, `shift_y_px`).
+    A pixel (x, y), relative to the detector's centre, is turned by `rotation_deg` from x towards y,
+    and moved by (`shift_x_px`, `shift_y_px`), to give its place in the focal plane.
 
     Attributes
     ----------
     shift_x_px, shift_y_px : float
-        Place of its centre in the focal plane, in pixels from that of the first detector.
+        Place of the detector's centre in the focal plane, in pixels from that of the first
+        detector.
     rotation_deg : float
-        How far it is turned against the first.
+        Rotation relative to the first detector.
     shift_sigma_px, rotation_sigma_deg : float
         Standard deviations of the shift per axis and of the rotation; 0 for the first detector.
 
@@ -110,20 +112,20 @@ class MosaicResult:
     Attributes
     ----------
     detectors : tuple of Detector
-        Their places, the first at the origin.
+        Places of the detectors, the first at the origin.
     optics : CalibrationResult
-        The calibration of the whole focal plane, one frame for each exposure. The pixels of its
-        `camera_model` are counted from the middle, to a pixel, of the smallest rectangle around all
-        detectors, which has its `image_shape`.
+        The calibration of the whole focal plane, with one frame for each exposure. The pixels of
+        its `camera_model` are relative to the middle (to within a pixel) of the smallest rectangle
+        around all detectors. The `image_shape` is that of this rectangle.
     center_px : (float, float)
-        Where they are counted from, in pixels from the first detector's centre.
+        Origin of these pixels, in pixels from the first detector's centre.
     converged : bool
-        Whether optics and detectors came to rest.
+        Whether the fit of optics and detectors converged.
     parameter_names : tuple of str
         All fitted parameters: those of the optics, then ``detector_1_shift_x_px``,
         ``detector_1_shift_y_px``, ``detector_1_rotation_rad`` and so on.
     covariance : ndarray of shape (n, n)
-        Their covariance; shifts are in pixels and rotations in radians.
+        Covariance of these parameters; shifts are in pixels and rotations in radians.
     cross_cov : tuple of (ndarray of shape (n, 3) or None)
         For each exposure the covariance of these parameters with a small rotation of its attitude
         about the camera's axes, in radians; `None` where no detector was solved.
@@ -142,14 +144,14 @@ class MosaicResult:
     cross_cov: tuple[Floats | None, ...]
 
     def pixel_to_direction(self, detector: int, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Directions that pixels of a detector see, in the axes of the one camera.
+        """Directions that pixels of a detector see, in the axes of the common camera.
 
         Parameters
         ----------
         detector : int
-            Which detector.
+            Index of the detector.
         x, y : array_like
-            Pixels from its centre.
+            Pixels from the detector's centre.
 
         Returns
         -------
@@ -193,20 +195,20 @@ def calibrate_mosaic(
     ----------
     results : sequence of sequences of (Solution, MatchedStars or None)
         For each exposure the solution of each detector, the detectors in the same order; `None`
-        where one did not solve. Detectors may have different numbers of pixels, but not pixels of
-        different sizes, and none may be without any solution.
+        where a detector did not solve. Detectors may have different numbers of pixels, but not
+        pixels of different sizes. Every detector must have at least one solution.
     centroids : sequence of sequences
-        The centroids that were solved, likewise; anything the solver takes.
+        The centroids that were solved, in the same order, in any form that the solver takes.
     order, model, held_out, sigma_clip, noise, systematic_px, max_iterations, progress
-        As for `calibrate_camera`, for the optics they share.
+        As for `calibrate_camera`, for the common optics.
     camera_model : CameraModel, optional
-        Camera whose focal length the fit starts from, and whose projection it has. Default: the
-        median of the results', and theirs.
+        Camera that gives the initial focal length, and the projection. Default: the median focal
+        length and the projection of the results.
     velocities_km_s : sequence of (array_like of shape (3,) or None), optional
-        The observer's barycentric velocity in km/s at each exposure. Default: what each result was
-        solved with.
+        The observer's barycentric velocity in km/s at each exposure. Default: the velocity with
+        which each result was solved.
     origin : {"center", "corner", "fits"}, optional
-        Where positions of `centroids` are counted from, as for the solver.
+        Origin of the pixel coordinates in `centroids`, as for the solver.
 
     Returns
     -------
@@ -218,15 +220,15 @@ def calibrate_mosaic(
         If exposures have different numbers of detectors, a detector has frames of different shapes,
         or an argument is out of its range.
     UndeterminedError
-        If a detector is in no exposure solved together with the first, or with others that are, or
-        too few stars match.
+        If a detector shares no solved exposure with the first one, directly or through other
+        detectors, or too few stars match.
 
     Notes
     -----
-    One least-squares problem, as of `calibrate_camera`, with a shift and a rotation of every
-    detector but the first among the parameters that all exposures share. Sums over an exposure's
-    stars are taken detector by detector, its attitude is eliminated. The first guess of the places
-    comes from the attitudes with which the detectors were solved.
+    The fit is one least-squares problem, like that of `calibrate_camera`. The parameters that all
+    exposures share also include a shift and a rotation of every detector but the first. Sums over
+    an exposure's stars are computed detector by detector, and its attitude is eliminated. The first
+    guess of the places comes from the attitudes with which the detectors were solved.
 
     Examples
     --------
@@ -326,7 +328,7 @@ def _places(
     velocities_km_s: Sequence[ArrayLike | None],
     used: Sequence[int],
 ) -> list[core.ApparentPlace]:
-    """Places of the exposures that are used, with the velocities given."""
+    """Apparent places of the used exposures, with the given velocities."""
     if len(velocities_km_s) != len(exposures):
         raise InputError(
             f"velocities_km_s: {len(velocities_km_s)} for {len(exposures)} exposures; "
@@ -337,7 +339,7 @@ def _places(
 
 
 def _detectors(best: core.CalibrationResult) -> tuple[Detector, ...]:
-    """Places of the detectors with their standard deviations; the first has none."""
+    """Places of the detectors with their standard deviations, which are 0 for the first."""
     sigmas = np.zeros((len(best.rig.rotations), 3))
     sigmas[1:] = np.sqrt(np.diag(best.covariance)[best.num_intrinsics :]).reshape(-1, 3)
     return tuple(
@@ -359,7 +361,7 @@ def _frame(
     center: tuple[float, float],
     num_intrinsics: int,
 ) -> FrameCalibration:
-    """Give an exposure's part in the calibration of the focal plane."""
+    """Build the result of one exposure in the calibration of the focal plane."""
     solved = [
         (own, detector) for own, detector in zip(stars, detectors, strict=True) if own is not None
     ]

@@ -1,6 +1,7 @@
 """Lens distortion: from pixels about the optical centre to ideal (pinhole) points.
 
-Only that direction has a formula, as in FITS SIP; the other is Newton's method, to 1e-10 px.
+Only this mapping has a formula, as in FITS SIP. The inverse is computed by Newton's method, to
+1e-10 px.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class PolynomialDistortion(_Distortion):
         a_coeffs: ArrayLike | None = None,
         b_coeffs: ArrayLike | None = None,
     ) -> None:
-        # The core knows the real limit; here the order only has to be a small whole number.
+        # The core checks the real limit; here the order must only be a small whole number.
         if not isinstance(order, int | np.integer) or not 0 <= order < 100:
             raise InputError(f"order: {order!r} is no order; give a whole number from 0 to 9")
         zeros = np.zeros((order + 1) * (order + 2) // 2)

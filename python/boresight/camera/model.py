@@ -1,4 +1,4 @@
-"""The camera model: what every pixel sees.
+"""The camera model: the direction that every pixel sees.
 
 A pixel is measured from the image's centre: ``x = column - width / 2`` and ``y = row - height / 2``
 with 0-based columns and rows whose whole numbers are pixel centres; +x points right, +y to larger
@@ -8,16 +8,16 @@ A pixel goes through the optical centre, the distortion and the projection to a 
 
     (x, y) - optical_center  ->  distortion  ->  ideal (u, v)  ->  projection  ->  direction
 
-The projection tells at which distance ``r = hypot(u, v)`` from the optical centre a star is imaged
-that is at an angle θ from the optical axis. Ordinary lenses are gnomonic, ``r = f tan θ``, which
-makes the direction ``(±u, v, f)``; fisheyes are made after one of the others::
+The projection gives the distance ``r = hypot(u, v)`` from the optical centre at which a star is
+imaged that is at an angle θ from the optical axis. Ordinary lenses are gnomonic, ``r = f tan θ``,
+which makes the direction ``(±u, v, f)``; fisheyes are designed for one of the other projections::
 
     gnomonic r = f tan θ       equidistant r = f θ           equisolid r = 2 f sin(θ / 2)
                                orthographic r = f sin θ      stereographic r = 2 f tan(θ / 2)
 
 Directions are unit vectors in the camera frame: +z out of the lens, +x and +y along the pixel axes.
-Only the fitted direction, pixel to ideal, has a formula (as in FITS SIP); the other is Newton's
-method, to 1e-10 px.
+Only the fitted mapping, from pixel to ideal point, has a formula (as in FITS SIP). The inverse is
+computed by Newton's method, to 1e-10 px.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ Projection = Literal["gnomonic", "equidistant", "equisolid", "stereographic", "o
 
 FILE_FORMAT = "boresight camera model"
 FILE_VERSION = 2
-"""Version 1 knew no projection but the gnomonic; pinholes are still written so."""
+"""Version 1 has only the gnomonic projection; gnomonic cameras are still written as version 1."""
 
 
-#: Arguments of `CameraModel`, each an attribute too.
+#: Arguments of `CameraModel`, each of which is also an attribute.
 _ARGUMENTS = (
     "focal_length_px", "image_shape", "optical_center", "parity_flip", "distortion", "projection",
 )  # fmt: skip
@@ -81,11 +81,11 @@ class CameraModel(JsonDocument):
     distortion : PolynomialDistortion or RadialDistortion or None
         Lens distortion about the optical centre. Default `None`.
     projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}
-        Which function of the angle to the optical axis the distance from the optical centre is.
-        Default "gnomonic", a pinhole. The others are those of fisheyes, whose `distortion` is what
-        they differ from it by. `RadialDistortion` on top of "equidistant" makes θ an odd polynomial
-        of that distance: the family of Kannala and Brandt (2006, IEEE Trans. PAMI 28, 1335), in the
-        direction from the pixel to the sky.
+        Function that gives the distance from the optical centre for an angle to the optical axis.
+        Default "gnomonic", a pinhole. The others are those of fisheyes, whose `distortion` is their
+        deviation from the projection. `RadialDistortion` on top of "equidistant" makes θ an odd
+        polynomial of that distance: the family of Kannala and Brandt (2006, IEEE Trans. PAMI 28,
+        1335), in the direction from the pixel to the sky.
 
     Raises
     ------
@@ -180,7 +180,8 @@ class CameraModel(JsonDocument):
         Raises
         ------
         InputError
-            For a field of view that the projection cannot show, or as the constructor.
+            For a field of view that the projection cannot show, and in the same cases as the
+            constructor.
 
         Examples
         --------
@@ -248,8 +249,8 @@ class CameraModel(JsonDocument):
     def fov_deg(self) -> float:
         """Horizontal field of view in degrees by focal length and projection, without distortion.
 
-        All that the projection can show, such as 180 for an orthographic one, if the image is wider
-        than that.
+        If the image is wider than the projection can show, this is the largest field of view of the
+        projection, such as 180 for an orthographic one.
         """
         return float(np.degrees(self._core.fov))
 
@@ -269,8 +270,8 @@ class CameraModel(JsonDocument):
         Returns
         -------
         ndarray of shape (..., 3)
-            Unit vectors in the camera frame; NaN where x or y is, and where a fisheye has no image:
-            farther out than its projection reaches.
+            Unit vectors in the camera frame; NaN where x or y is NaN, and where a fisheye has no
+            image, because its projection does not reach so far out.
         """
         points, shape = points_of(x, y)
         return self._core.pixel_to_direction(points).reshape(*shape, 3)
@@ -290,7 +291,7 @@ class CameraModel(JsonDocument):
             direction: where the projection has no image (behind a pinhole or an orthographic
             fisheye, opposite to the other fisheyes), where the distortion folds over, or, with
             distortion, farther out than one and a half times the image's half-diagonal, where the
-            model says nothing.
+            model is not valid.
         """
         v = np.asarray(direction, dtype=np.float64)
         if v.ndim == 0 or v.shape[-1] != 3:
@@ -337,7 +338,7 @@ class CameraModel(JsonDocument):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CameraModel:
-        """Camera from `to_dict`.
+        """Make a camera from the output of `to_dict`.
 
         Parameters
         ----------
@@ -351,7 +352,7 @@ class CameraModel(JsonDocument):
         Raises
         ------
         FileFormatError
-            If it is no camera model, or of a version this program does not know.
+            If the data are not a camera model, or have a version that this program does not know.
         """
         check_kind(data, FILE_FORMAT, (1, FILE_VERSION), "camera model")
         try:
@@ -371,10 +372,9 @@ class CameraModel(JsonDocument):
         tolerance_px: float = 0.01,
         model: OpenCVModel = "pinhole",
     ) -> tuple[Floats, Floats, float]:
-        """Camera matrix and distortion coefficients as OpenCV has them.
+        """Camera matrix and distortion coefficients in OpenCV's convention.
 
-        `boresight.camera.opencv.to_opencv`, which explains the arguments and the result, of this
-        camera.
+        `boresight.camera.opencv.to_opencv` explains the arguments and the result.
 
         Parameters
         ----------
@@ -401,13 +401,13 @@ class CameraModel(JsonDocument):
         Parameters
         ----------
         camera_matrix, dist_coeffs, image_shape, tolerance_px, model
-            OpenCV's matrix and coefficients, the size, and how they are read.
+            OpenCV's matrix and coefficients, the image size, and how to interpret them.
 
         Returns
         -------
         camera : CameraModel
         max_error_px : float
-            Largest distance over the image between where OpenCV and the model put a star.
+            Largest distance over the image between the positions of a star by OpenCV and the model.
 
         Examples
         --------

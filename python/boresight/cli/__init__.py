@@ -1,3 +1,3 @@
-"""The command line: `boresight solve`, `calibrate`, `database`, `simulate` and `demo`."""
+"""The command line interface of Boresight."""
 
 from boresight.cli.main import main as main

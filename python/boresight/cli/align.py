@@ -106,8 +106,8 @@ def align(
 ) -> None:
     """Align FRAMES, FITS files with a WCS, by the sources in them.
 
-    The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
-    the verdict on all images is good, and 1 otherwise.
+    Cards in a file FRAME.ahead replace those of the header. The exit code is 0 if the verdict on
+    all images is good, and 1 otherwise.
     """
     check_drawable("--report", report)
     if sources and len(sources) != len(frames):
@@ -146,7 +146,7 @@ def align(
 
 
 def _image(path: Path, table: Path | None, sigma: float | None) -> ImageCatalog:
-    """Read a frame, and its table of sources or find its stars."""
+    """Read a frame, and read its table of sources or extract its stars."""
     from astropy.table import Table
 
     frame = read_frame(path)
@@ -161,7 +161,7 @@ def _image(path: Path, table: Path | None, sigma: float | None) -> ImageCatalog:
 
 
 def _wcs(path: Path, frame: Frame) -> Any:
-    """Give the WCS of a frame's header, with the cards of its .ahead file."""
+    """WCS of a frame's header, in which cards of the frame's .ahead file replace the originals."""
     from astropy.wcs import WCS
 
     override = path.with_suffix(".ahead")
@@ -179,7 +179,7 @@ def _wcs(path: Path, frame: Frame) -> Any:
 
 
 def _reference(name: str | None) -> Any:
-    """Give the catalogue of a name, or the table in a file."""
+    """Return the name of a catalogue unchanged, or else read the table in the file."""
     if name is None or name in ("hipparcos", "gaia"):
         return name
     from astropy.table import Table
@@ -188,12 +188,12 @@ def _reference(name: str | None) -> Any:
 
 
 def _record(image: dict[str, Any]) -> dict[str, Any]:
-    """Give the numbers of an image with its file first."""
+    """Record of an image with the name of its file first."""
     return {"file": image.pop("name"), **image}
 
 
 def _print(result: AlignmentResult) -> None:
-    """Print a line for each image: its verdict, the numbers, its name, and why it is not good."""
+    """Print a line for each image: verdict, numbers, name and the reason if it is not good."""
     headings = ("Matches", "RMSE px", "Shift x px", "Shift y px", "Rotation deg", "  Scale")
     click.echo(f"{'Verdict':8}" + "".join(f"{h:>{len(h) + 2}}" for h in headings) + "  Image")
     for image in result.images:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def batch() -> None:
-    """Work through thousands of frames, resumable after a kill."""
+    """Process thousands of frames, resumable after a kill."""
 
 
 output_option = click.option(
@@ -74,9 +74,9 @@ def solve(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Tell where FRAMES look.
+    """Plate-solve FRAMES.
 
-    Paths, quoted globs, URLs, or - for a list on standard input.
+    FRAMES are paths, quoted globs, URLs, or - for a list on standard input.
     """
     from boresight.batch import solve as solve_batch
     from boresight.solver_database import SolverDatabase
@@ -111,7 +111,7 @@ def extract(
 ) -> None:
     """Find the stars of FRAMES.
 
-    A file of stars for each comes below --output.
+    The stars of each frame are written to a separate file in the folder --output.
     """
     from boresight.batch import extract as extract_batch
 
@@ -158,7 +158,7 @@ def calibrate(
 ) -> None:
     """Calibrate the camera of FRAMES.
 
-    It is in camera.json below --output.
+    The camera model is written to camera.json in the folder --output.
     """
     from boresight.batch import calibrate as calibrate_batch
 
@@ -176,7 +176,7 @@ def calibrate(
 
 
 def _conclude(table: QTable, output: Path, good: str, as_json: bool) -> None:
-    """Print the counts and the reasons; exit with 0 if every frame came out well."""
+    """Print counts and reasons; exit with code 0 if every frame has the status `good`, else 1."""
     counts = {
         str(status): int((table["status"] == status).sum()) for status in set(table["status"])
     }

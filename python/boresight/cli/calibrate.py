@@ -86,7 +86,7 @@ def calibrate(
     aberration: bool | None,
     output: Path | None,
 ) -> None:
-    """Calibrate the camera that took all FRAMES, by their stars."""
+    """Calibrate the camera of FRAMES by their stars."""
     from boresight.calibration.calibrate import calibrate
 
     if projection == "auto":
@@ -139,9 +139,10 @@ def calibrate(
 def _usable(
     paths: Sequence[Path], reading: Reading, *, needed: bool
 ) -> tuple[list[Taken], list[Record]]:
-    """Frames of the shape that most have, without their pixels unless these are needed.
+    """Read the frames, and keep those whose shape is the most frequent one.
 
-    The others are named, and told in records.
+    Their pixels are dropped unless `needed`. Errors are printed and returned as records for all
+    other frames.
     """
     taken: list[Taken] = []
     unread: list[Record] = []
@@ -170,7 +171,7 @@ def _left_out(path: Path, reason: str) -> Record:
 def _drawn(
     plot: Path | None, report: Path | None, taken: list[Taken], result: Any, options: dict[str, Any]
 ) -> bool:
-    """Draw the frames and write the page; an error is said, loses nothing, and gives False."""
+    """Draw the frames and write the page; an error is printed, not raised, and returns False."""
     drawn = [
         (one.frame, solution, one.stars)
         for one, solution in zip(taken, result.solutions, strict=True)

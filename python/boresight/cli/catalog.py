@@ -1,4 +1,4 @@
-"""`boresight catalog`: what catalogues there are, and fetching one."""
+"""`boresight catalog`: describes the installed catalogues, and fetches stars from archives."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from boresight.errors import InputError
 
 @click.group()
 def catalog() -> None:
-    """Tell what catalogues there are; fetch stars from archives."""
+    """Describe star catalogues; fetch stars from archives."""
 
 
 @catalog.command("info")
 @clear_errors
 def info() -> None:
-    """Tell what the catalogues on this machine hold."""
+    """Describe the catalogues on this machine."""
     click.echo(f"hipparcos: {_told(Catalog.hipparcos())}")
     if is_gaia_installed():
         click.echo(f"gaia: {_told(Catalog.gaia())}")
@@ -33,7 +33,7 @@ def info() -> None:
 
 
 def _told(stars: Catalog) -> str:
-    """Size, epoch and magnitudes of a catalogue."""
+    """Size, epoch and magnitude range of a catalogue as text."""
     return repr(stars).removeprefix("Catalog(").removesuffix(")")
 
 
@@ -57,8 +57,8 @@ def fetch(
 ) -> None:
     """Fetch stars from the archive NAME into the table OUTPUT.
 
-    NAME is gaia, for Gaia DR3 in ESA's archive, or a table of VizieR such as I/259/tyc2. The answer
-    is kept in the cache folder.
+    NAME is gaia, for Gaia DR3 in ESA's archive, or a VizieR table such as I/259/tyc2. The answer is
+    also kept in the cache folder.
     """
     check_writable("OUTPUT", output)
     if output.exists() and not overwrite:

@@ -64,8 +64,8 @@ def certify(
 ) -> None:
     """Measure how often a setting gives a false solution.
 
-    Star fields of the sky, random, scrambled, mirrored and structured ones are solved. The exit
-    code is 0 if the rate of false solutions agrees with --threshold, and 1 if it exceeds it.
+    The command solves true star fields, and random, scrambled, mirrored and structured fields. The
+    exit code is 0 if the rate of false solutions agrees with --threshold, and 1 if it is larger.
     """
     from boresight.solver.certificate import certify as certify_setting
 
@@ -99,7 +99,7 @@ def _solving(
     threshold: float | None,
     timeout: float | None,
 ) -> dict[str, Any]:
-    """Take the options of solving that were given."""
+    """Arguments of solving from the options that the user has given."""
     options = {
         "fov_max_error_deg": fov_error,
         "match_radius": match_radius,

@@ -1,4 +1,4 @@
-"""`boresight check`: whether a camera has moved, for cron."""
+"""`boresight check`: detects whether a camera has moved; suited to cron jobs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from boresight.movement import DriftLog, MountedCamera, Verdict, Watch
 
 MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
-"""Exit codes; the first of them that a frame calls for, else 0."""
+"""Exit codes for frames that moved, were not solved, or have no verdict. The first one in this
+order that applies to a frame is used, else 0."""
 
 LEAST_STARS_UPDATE = 20
-"""Stars that an automatic update of the calibration needs,"""
+"""Smallest number of stars for an automatic update of the calibration."""
 
 LEAST_COVERAGE_UPDATE = 0.75
-"""and the part of the frame's cells that have one. A verdict takes less: a false one is told once,
-but what has become the calibration is compared with every frame that follows."""
+"""Smallest fraction of the frame's cells with a star for an automatic update. It is larger than for
+a verdict, because a wrong calibration affects every later frame, a false verdict only one."""
 
 WORST_HELD_OUT = 2.0
-"""Scatter of held-out stars over that of the stars of the fit, for an automatic update at most."""
+"""Largest ratio of the scatter of held-out stars to that of the fitted stars, for an update."""
 
 
 @click.command()
@@ -80,11 +81,11 @@ def check(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell whether a camera has moved, by the stars of FRAMES.
+    """Detect by the stars of FRAMES whether a camera has moved.
 
-    The frames follow one another. The exit code is 0 if it has not, 3 if it has, 4 if a frame did
-    not solve, 5 if it cannot be told (clouds, or a change that is small and that another frame has
-    to confirm).
+    FRAMES are in the order of time. The exit code is 0 if the camera has not moved, 3 if it has
+    moved, 4 if a frame did not solve, and 5 if there is no verdict (because of clouds, or of a
+    small change that another frame must confirm).
     """
     from boresight.database.database import PatternDatabase
     from boresight.movement import DriftLog, MountedCamera, Watch
@@ -126,7 +127,7 @@ def check(
 
 
 def _go_on(watch: Watch, drift: DriftLog) -> None:
-    """Look again at the last frames that seem to show a change, those that are still there."""
+    """Evaluate again the last frames in the log that seem to show a change, if they still exist."""
     for path in map(Path, drift.suspects()):
         with contextlib.suppress(BoresightError, OSError):
             watch.look(path)
@@ -162,7 +163,7 @@ def _load(path: Path) -> Any:
 
 
 def refusal(verdict: Verdict) -> str | None:
-    """Tell why a camera that moved is not calibrated anew from what a verdict was given for."""
+    """Reason why the frames of a verdict do not suffice to update the calibration, or None."""
     if verdict.num_stars < LEAST_STARS_UPDATE:
         return f"{verdict.num_stars} stars are too few"
     if verdict.coverage < LEAST_COVERAGE_UPDATE:
@@ -175,7 +176,7 @@ def refusal(verdict: Verdict) -> str | None:
 def _updated(
     before: MountedCamera, verdict: Verdict, path: Path
 ) -> tuple[MountedCamera, str | None]:
-    """Mend the calibration and keep the one before; stars of a part do not suffice."""
+    """Update the calibration file and keep a copy of the old one, or return the reason if not."""
     from boresight.movement import update_calibration
 
     reason = refusal(verdict)

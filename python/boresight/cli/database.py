@@ -1,4 +1,4 @@
-"""`boresight database`: make pattern databases, look at them, and clear the cache."""
+"""`boresight database`: make and inspect pattern databases, and clear the cache."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from boresight.errors import BoresightError
 
 MEGABYTE = 1e6
 
-#: Ending of the small files that note that a database was compared with its checksums.
+#: Suffix of the small files that record that a database agrees with its checksums.
 STAMP = ".verified"
 
 
 @click.group()
 def database() -> None:
-    """Make pattern databases, look at them, and clear the cache."""
+    """Make and inspect pattern databases, and clear the cache."""
 
 
 @database.command("make")
@@ -60,14 +60,14 @@ def make(output: Path, max_fov: float, min_fov: float | None, catalog: str, epoc
 @click.option("--verify", is_flag=True, help="Compare the content with its checksums.")
 @clear_errors
 def info(files: tuple[Path, ...], verify: bool) -> None:
-    """Tell what is in database FILES."""
+    """Describe the database FILES."""
     for path in files:
         told = _told(PatternDatabase.load_from_file(path, verify=verify))
         click.echo(f"{path}: {told}, {path.stat().st_size / MEGABYTE:.1f} MB")
 
 
 def _told(opened: PatternDatabase) -> str:
-    """Size, fields and epoch of a database."""
+    """Size, fields of view and epoch of a database as text."""
     return repr(opened).removeprefix("PatternDatabase(").removesuffix(")")
 
 
@@ -85,7 +85,7 @@ def list_kept() -> None:
 
 
 def _kept(path: Path) -> str:
-    """Tell what a file of the cache folder holds."""
+    """Describe the content of a file in the cache folder."""
     if not path.name.startswith("database-"):
         return "a catalogue"
     try:

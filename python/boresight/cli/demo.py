@@ -1,4 +1,4 @@
-"""The main job from beginning to end, on simulated frames with known truth."""
+"""`boresight demo`: solving and calibration from beginning to end on simulated frames."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-#: The demo counts as passed if the mean separation from the true WCS at the centre is below this.
+#: Largest mean separation from the true WCS at the centre, in arcsec, with which the demo passes.
 GOAL_ARCSEC = 0.5
 
-#: Detection threshold for the deep, crowded frames: the stars of the catalogue stand far out.
+#: Detection threshold, in standard deviations, for the deep, crowded frames. It can be high because
+#: the stars of the catalogue are bright.
 SIGMA_THRESHOLD = 300.0
 
 
@@ -47,19 +48,20 @@ def demo(output: Path, binning: int) -> None:
 
 
 def run(folder: Path, *, binning: int = 1) -> bool:
-    """Simulate ten sectors of a TESS-like camera, solve and calibrate them, and show how well.
+    """Simulate ten sectors of a TESS-like camera, solve and calibrate them, and print the errors.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where the frames and the figure go; made if it is absent.
+        Folder for the frames and the figure, created if needed.
     binning : int
-        Pixels of the 2048 x 2048 detector per side of an image pixel; more is quicker.
+        Detector pixels per side of an image pixel; the detector has 2048 x 2048. A larger number is
+        faster.
 
     Returns
     -------
     bool
-        True if every frame solved and their centres agree with the headers' WCS.
+        True if every frame is solved and the centres agree with the WCS of the headers.
     """
     from rich.console import Console
 
@@ -143,7 +145,7 @@ def _extract(frame: Frame) -> Centroids:
 
 
 def _separation(frame: Frame, solution: Solution | None) -> float:
-    """Arcseconds between the solution and the header's WCS at the image's centre."""
+    """Separation of the solution and the header's WCS at the image's centre, in arcsec."""
     from astropy.coordinates import SkyCoord
 
     if solution is None or frame.wcs is None:

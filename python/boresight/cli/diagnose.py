@@ -44,7 +44,7 @@ def diagnose(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Tell why FRAME does not solve, and what to change."""
+    """Explain why FRAME does not solve, and what to change."""
     from boresight.solver.diagnosis import diagnose
 
     model = load_camera(camera)

@@ -23,7 +23,7 @@ def extract(
 ) -> None:
     """Find the stars of FRAME and write a table of them.
 
-    Columns x and y are pixels from the image's centre.
+    The columns x and y are in pixels from the image's centre.
     """
     check_writable("--output", output)
     if output.exists() and not overwrite:

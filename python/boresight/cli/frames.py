@@ -1,4 +1,4 @@
-"""Frames of a command: found by name, read, their stars extracted, and their times."""
+"""Frames of a command: finding them by name, reading them, and extracting their stars."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from boresight.solver.inputs import Found, find_stars
 if TYPE_CHECKING:
     from astropy.table import Table
 
-#: Endings of files that hold lists of stars, and what astropy calls their format.
+#: Suffixes of files with lists of stars, and astropy's names of their formats.
 LISTS = {
     ".csv": "ascii.csv",
     ".ecsv": "ascii.ecsv",
@@ -39,25 +39,25 @@ LISTS = {
     ".cat": "ascii.sextractor",
 }
 
-#: Cards of the image's size in Astrometry.net's lists.
+#: Cards with the height and width of the image in Astrometry.net's lists of stars.
 SIZE_CARDS = ("IMAGEH", "IMAGEW")
 
 
 class Reading(NamedTuple):
-    """How the frames of a command are read.
+    """Settings for reading the frames of a command.
 
     Attributes
     ----------
     sigma : float or None
-        Detection threshold.
+        Detection threshold in standard deviations.
     hdu : int or str or None
-        Which HDU of a FITS file.
+        Number or name of the HDU of a FITS file.
     image_shape : (int, int) or None
-        (height, width) of the images that lists of stars are of.
+        (height, width) of the images to which lists of stars belong.
     origin : str or None
-        Where their positions are counted from; None: what the columns tell.
+        Origin of the positions in lists of stars. None: the origin that the columns imply.
     downsample : int
-        Side of the squares of pixels over whose means stars are found.
+        Side, in pixels, of the blocks that are averaged before stars are extracted.
     """
 
     sigma: float | None = None
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A frame that was read, and its stars; a list of stars has no frame."""
+    """A frame that was read, with its stars. For a list of stars `frame` is None."""
 
     path: Path
     frame: Frame | None
@@ -88,7 +88,7 @@ class Taken(NamedTuple):
 
 
 def names_of(given: Sequence[str]) -> list[str]:
-    """Names as given; ``-`` stands for a list on standard input."""
+    """Return the given names, in which ``-`` is replaced by a list of names from standard input."""
     names: list[str] = []
     for name in given:
         names += [line.strip() for line in sys.stdin] if name == "-" else [name]
@@ -96,7 +96,7 @@ def names_of(given: Sequence[str]) -> list[str]:
 
 
 def paths_of(given: Sequence[str]) -> list[Path]:
-    """Paths of frames as given: names, quoted globs, and ``-`` for a list on standard input."""
+    """Paths of frames from names, quoted globs, and ``-`` for a list on standard input."""
     try:
         return [Path(name) for name in expand(names_of(given))]
     except InputError as error:
@@ -122,12 +122,12 @@ def take(path: Path, reading: Reading) -> Taken:
 
 
 def _downsampled(frame: Frame, step: int, options: dict[str, Any]) -> Found:
-    """Find the stars on means of squares of pixels; positions are those in the frame itself."""
+    """Extract the stars from a downsampled image; positions are pixels of the original frame."""
     image = block_means(frame.image, step)
     mask = None if frame.mask is None else block_means(frame.mask, step) > 0.0
     found = extract_centroids(image, mask=mask, luminance=True, **options)
     small, (height, width) = found.centroids, frame.image_shape
-    # A square's centre lies between its pixels; what is left over at the far edges is cut off.
+    # The centre of a block may lie between pixels; incomplete blocks at the far edges are dropped.
     rows, columns = image.shape
     x = step * small.x + (step * columns - width + step - 1) / 2
     y = step * small.y + (step * rows - height + step - 1) / 2
@@ -146,9 +146,9 @@ def _downsampled(frame: Frame, step: int, options: dict[str, Any]) -> Found:
 def all_taken(
     paths: Sequence[Path], reading: Reading, *, pixels: bool
 ) -> Iterator[tuple[Path, Taken | str]]:
-    """Read all frames, some at a time; of one that cannot be read, the reason.
+    """Read all frames, several at a time, and yield each, or the reason if it cannot be read.
 
-    Without their pixels thousands of frames fit into the memory.
+    Without `pixels` the images are dropped, so that thousands of frames fit into the memory.
     """
     read = partial(_taken, reading=reading, pixels=pixels)
     with closing(in_order(read, paths)) as all_read:
@@ -167,14 +167,14 @@ def _taken(path: Path, reading: Reading, *, pixels: bool) -> Taken | str:
 
 
 def check_time(path: Path, frame: Frame | None) -> None:
-    """Refuse a frame whose time aberration needs and its header does not tell."""
+    """Raise an error if the frame has no time, which the correction of aberration needs."""
     if frame is None or frame.time is None:
         raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
 
 
 def _listed(path: Path, reading: Reading) -> Taken:
-    """Read a list of stars by the ending of its name."""
-    # Whatever its name: SExtractor's is the same for text and FITS.
+    """Read a list of stars: a FITS table, or text of the format that the suffix implies."""
+    # FITS is tried first, because SExtractor uses the same suffix for text and FITS.
     table = _fits_table(path)
     if table is None:
         table = _ascii_table(path, LISTS[path.suffix.lower()])
@@ -186,15 +186,15 @@ def _ascii_table(path: Path, form: str) -> Table:
 
     try:
         return Table.read(path, format=form)
-    except Exception as error:  # astropy's parsers have no common error
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, with the path
+    except Exception as error:  # errors of astropy's parsers have no common base class
+        if isinstance(error, OSError) and error.errno is not None:  # a system error, with the path
             raise
         told = reason_of(error).split(". ")[0]
         raise InputError(f"{path}: not a list of stars of the format {form}: {told}") from None
 
 
 def _fits_table(path: Path) -> Table | None:
-    """First table of a FITS file that has any; None if it has none."""
+    """First table of a FITS file; None if the file has no table or is not FITS."""
     from astropy.io import fits
     from astropy.table import Table
 
@@ -209,13 +209,13 @@ def _fits_table(path: Path) -> Table | None:
                         holder = hdu.header if card in hdu.header else hdus[0].header
                         table.meta[card] = holder.get(card)
                     return table
-    except Exception:  # astropy's have no common base; then it is no table
+    except Exception:  # astropy's errors have no common base class; the file is not a table
         return None
     return None
 
 
 def _of_table(path: Path, table: Table, reading: Reading) -> Taken:
-    """Stars of a table, with the size of their image."""
+    """Stars of a table, with the size of the image from the options or the table."""
     height, width = (table.meta.get(card) for card in SIZE_CARDS)
     shape = reading.image_shape
     if shape is None and height and width:

@@ -1,8 +1,8 @@
 """The command line: `boresight solve`, `diagnose`, `calibrate`, `batch`, `database` and others.
 
-Tables go to the screen, progress to standard error; with ``--json`` a document goes to standard
-output and nothing else. The exit code is 0 when every frame solved, 1 when one did not (or could
-not be read), 2 when the command cannot be run as given.
+Tables are printed to standard output, progress to standard error. With ``--json`` only a JSON
+document is printed to standard output. The exit code is 0 if every frame was solved, 1 if a frame
+was not solved or could not be read, and 2 if the command cannot be run as given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 
 __all__ = ["main"]
 
-#: Modules of the commands by their names, and what they are called there.
+#: Module, and name in the module, of each command.
 COMMANDS = {
     "align": ("align", "align"),
     "batch": ("batch", "batch"),
@@ -38,14 +38,14 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group whose commands are imported when they are asked for: most of them take long."""
+    """A group whose commands are imported only when needed, because most imports are slow."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands."""
+        """Return the sorted names of the commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None if there is none of this name."""
+        """Import a command by its name; return None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name]
@@ -56,4 +56,4 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="boresight", prog_name="boresight")
 def main() -> None:
-    """Tell where frames of the sky look, and calibrate the camera that took them."""
+    """Plate-solve frames of the sky, and calibrate the camera that took them."""

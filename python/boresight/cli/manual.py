@@ -1,4 +1,4 @@
-"""`boresight man` and `boresight completion`: the manual page, and completion in shells."""
+"""`boresight man` and `boresight completion`: manual page and shell completion."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import click
 
 from boresight.cli.options import clear_errors
 
-#: Shells that click completes commands in.
+#: Shells for which click supports completion.
 SHELLS = ("bash", "zsh", "fish")
 
-#: Variable by which the shell asks for completions.
+#: Environment variable with which the shell requests completions.
 COMPLETE = "_BORESIGHT_COMPLETE"
 
 
@@ -21,7 +21,7 @@ COMPLETE = "_BORESIGHT_COMPLETE"
 @click.pass_context
 @clear_errors
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options and files.
+    """Print the completion script for SHELL.
 
     In bash: eval "$(boresight completion bash)"
     """
@@ -30,7 +30,8 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "the choice has shells alone that click knows"
     root = context.find_root().command
-    # The source is the shell's program; click looks at bash's version before, which may be absent.
+    # click's own method would run bash to check its version, but bash may not be installed. So the
+    # script is made from click's template directly.
     source = kind(root, {}, "boresight", COMPLETE)
     click.echo(source.source_template % source.source_vars())
 
@@ -41,14 +42,15 @@ def completion(context: click.Context, shell: str) -> None:
 def manual(context: click.Context) -> None:
     """Print the manual page.
 
-    To read it: boresight man | man -l -; to keep it, write it to boresight.1 in a folder man1.
+    To read the page: boresight man | man -l -. To install the page, write it to boresight.1 in a
+    folder man1.
     """
     root = click.Context(context.find_root().command, info_name="boresight")
     click.echo("\n".join(_page(root)))
 
 
 def _page(root: click.Context) -> Iterator[str]:
-    """Lines of the page in the language of man."""
+    """Yield the lines of the manual page in roff format."""
     yield f'.TH BORESIGHT 1 "" "boresight {version("boresight")}" "User Commands"'
     yield ".SH NAME"
     yield f"boresight \\- {_plain(_first_line(root.command))}"
@@ -69,7 +71,7 @@ def _page(root: click.Context) -> Iterator[str]:
         yield _plain(words)
 
 
-#: What the exit codes mean.
+#: Meanings of the exit codes.
 EXIT_CODES = {
     "0": "All went well; of check: the camera has not moved.",
     "1": "A frame did not solve, could not be read, or is not aligned; a fit did not converge.",
@@ -86,7 +88,7 @@ ENVIRONMENT = {
 
 
 def _commands(context: click.Context) -> Iterator[str]:
-    """Lines about the commands of a group, and of groups in it."""
+    """Yield the lines about the commands of a group, including nested groups."""
     group = context.command
     assert isinstance(group, click.Group), "only groups have commands"
     for name in group.list_commands(context):
@@ -114,6 +116,6 @@ def _first_line(command: click.Command) -> str:
 
 
 def _plain(text: str) -> str:
-    """Give text in which man reads no request and no escape."""
+    """Escape text so that man finds no requests and no escape sequences in the text."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text

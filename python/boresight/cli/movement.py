@@ -1,4 +1,4 @@
-"""`boresight movement`: the movement between two images."""
+"""`boresight movement`: measures the movement between two images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boresight.cli.options import check_drawable, clear_errors, report_option
 from boresight.cli.output import save_report
 
 UNDETERMINED = 5
-"""Exit code where no movement can be told."""
+"""Exit code if no movement can be determined."""
 
 image_path = click.Path(path_type=Path)
 
@@ -55,9 +55,10 @@ def movement(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell the movement from MOVED to REF, two images of one camera.
+    """Measure the movement from MOVED to REF.
 
-    The exit code is 0 if it was determined, 5 if it was not.
+    Both are images of the same camera. The exit code is 0 if the movement was determined, and 5 if
+    not.
     """
     from boresight.movement import DetectionFailedError, detect_movement, manual_movement
     from boresight.movement.images import image_of

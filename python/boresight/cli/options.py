@@ -1,4 +1,4 @@
-"""Options that several commands share, and errors in the names of the options."""
+"""Options that several commands share, and error messages that name the options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from boresight.solver.inputs import choose_database
 
 PROJECTIONS = get_args(Projection)
 
-#: Options by the arguments of the library that they set.
+#: Option that sets each argument of the library.
 OPTION_NAMES = {
     "fov_deg": "--fov",
     "fov_estimate_deg": "--fov",
@@ -47,7 +47,7 @@ OPTION_NAMES = {
     "num_detections": "--detections",
 }
 
-#: A value of an argument in a sentence, such as ``fov_deg=12.0``.
+#: Pattern of an argument with its value in a message, such as ``fov_deg=12.0``.
 _GIVEN = re.compile(r"\b(\w+)=('?)([\w.+-]+)\2")
 _NAMED = re.compile(r"\b(fov_deg|fov_estimate_deg|fov_max_error_deg|sigma_threshold|attitude_hint|"
                     r"hint_uncertainty_deg|image_shape|camera_model)\b")  # fmt: skip
@@ -70,7 +70,7 @@ report_option = click.option(
     help="Write a page about the result (HTML, in one file).",
 )
 
-#: How frames are read: the arguments of `reading_of` besides the threshold.
+#: Options for reading frames: the arguments of `reading_of` except the threshold.
 READING = [
     click.option("--hdu", help="Number or name of the HDU of FITS files. [default: the exposure]"),
     click.option(
@@ -126,7 +126,7 @@ def frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how a frame is read."""
+    """Add the options for reading a frame."""
     return _with(READING, command)
 
 
@@ -135,13 +135,16 @@ def _with(options: list[Any], command: Callable[..., Any]) -> Callable[..., Any]
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the package's errors, the system's and missing extras into one line and exit code 2."""
+    """Decorate a command: errors of the package, the system and missing extras exit with code 2.
+
+    The message of the error is printed in one line.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:  # whoever reads has enough; click ends quietly
+        except BrokenPipeError:  # the reader has closed the pipe; click exits quietly
             raise
         except (BoresightError, OSError, ModuleNotFoundError) as error:
             click.echo(f"boresight: {in_options(str(error))}", err=True)
@@ -151,7 +154,7 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_options(message: str) -> str:
-    """Name the options instead of the arguments that a message of the library names."""
+    """Replace the names of arguments in a message of the library by the names of options."""
     name, colon, rest = message.partition(":")
     message = OPTION_NAMES.get(name, name) + colon + rest
     message = _GIVEN.sub(
@@ -166,20 +169,20 @@ def reading_of(
     size: tuple[int, int] | None = None,
     origin: Origin | None = None,
 ) -> Reading:
-    """How frames are read, by the options, which are checked."""
+    """Check the options for reading frames, and return them as `Reading`."""
     if sigma is not None:
         Extractor(sigma_threshold=sigma)
     return Reading(sigma, hdu, None if not size else (size[1], size[0]), origin)
 
 
 def check_writable(option: str, path: Path | None) -> None:
-    """Refuse a file to be written in a folder that is not there, before anything else is done."""
+    """Raise an error early if the folder of an output file does not exist."""
     if path is not None and not path.absolute().parent.is_dir():
         raise InputError(f"{option}: there is no folder {path.parent}; make it, or name another")
 
 
 def check_drawable(option: str, path: Path | None) -> None:
-    """Refuse a figure or a page of figures that cannot be written, before anything else is done."""
+    """Raise an error early if a figure or a page with figures cannot be written."""
     check_writable(option, path)
     if path is not None:
         check_extra("matplotlib", "plot")
@@ -207,14 +210,14 @@ def messages(*, verbose: bool, quiet: bool) -> Iterator[None]:
 
 
 class _Lines(logging.Handler):
-    """Log records as lines on standard error."""
+    """Log handler that prints each record as a line on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(f"boresight: {in_options(record.getMessage())}", err=True)
 
 
 def load_camera(path: Path | None) -> CameraModel | None:
-    """Load the camera model that is named, if one is."""
+    """Load the camera model of a file; None if no path is given."""
     return None if path is None else CameraModel.load(path)
 
 
@@ -226,7 +229,7 @@ def load_database(
     *,
     quiet: bool,
 ) -> PatternDatabase:
-    """Load the database that is named, or the default one for the field of view."""
+    """Load the database of a file or, without a path, the default one for the field of view."""
     if projection == "auto":
         projection = None
     given = None if path is None else PatternDatabase.load_from_file(path)

@@ -1,4 +1,4 @@
-"""Output of the commands: records for JSON, tables for people."""
+"""Output of the commands: JSON records, text tables, figures and pages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-#: Frames on a page of figures.
+#: Number of frames on a page of the figure.
 PAGE_FRAMES = 20
 
 
 def record_of(path: Path, num_centroids: int, solution: Solution | None) -> Record:
-    """One frame's result as plain numbers."""
+    """Return the result of one frame as a dict of plain values."""
     record: Record = {
         "file": str(path),
         "solved": solution is not None,
@@ -46,7 +46,7 @@ def record_of(path: Path, num_centroids: int, solution: Solution | None) -> Reco
 
 
 def calibration_record(result: CalibrationResult, records: list[Record]) -> Record:
-    """Give the result of a calibration as plain numbers."""
+    """Return the result of a calibration as a dict of plain values."""
     return {
         "camera_model": result.camera_model.to_dict(),
         "rmse_before_px": result.rmse_before_px,
@@ -79,12 +79,12 @@ WIDTHS = (10, 10, 9, 9, 8, 8, 8)
 
 
 def print_headings() -> None:
-    """Print the first line of the table."""
+    """Print the headings of the table."""
     click.echo("  ".join(f"{h:>{w}}" for h, w in zip(HEADINGS, WIDTHS, strict=True)) + "  Frame")
 
 
 def print_record(record: Record) -> None:
-    """Print a frame's line of the table, as soon as it is known; why it failed, beneath."""
+    """Print the table line of a frame and, below the line, the reasons for a failure."""
     if record["solved"]:
         formats = (".5f", "+.5f", ".4f", ".4f", "d", ".2f", ".1f")
         names = ("ra_deg", "dec_deg", "roll_deg", "fov_deg", "num_matches", "rmse_arcsec",
@@ -104,7 +104,7 @@ def print_record(record: Record) -> None:
 
 
 def print_error(record: Record) -> None:
-    """Print why a frame could not be worked with, on standard error."""
+    """Print the error of a frame, if there is one, to standard error."""
     if "error" in record:
         named = record["error"]
         named = named if record["file"] in named else f"{record['file']}: {named}"
@@ -112,7 +112,7 @@ def print_error(record: Record) -> None:
 
 
 class JsonList:
-    """A JSON list that is printed element by element: what is there is not lost."""
+    """A JSON list that is printed element by element, so that an error later loses no element."""
 
     def __init__(self) -> None:
         self._separator = "[\n"
@@ -123,12 +123,12 @@ class JsonList:
         self._separator = ",\n"
 
     def close(self) -> None:
-        """Print the end of the list."""
+        """Print the closing bracket of the list."""
         click.echo("[]" if self._separator == "[\n" else "\n]")
 
 
 def diagnosis_record(diagnosis: Diagnosis) -> Record:
-    """Tell why a frame does not solve, in the names of the options."""
+    """Diagnosis of an unsolved frame as a dict of plain values, with the names of options."""
     findings = [
         {
             "cause": finding.cause,
@@ -144,8 +144,8 @@ def diagnosis_record(diagnosis: Diagnosis) -> Record:
 def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroids]]) -> None:
     """Draw the frames with their matched stars, and save the figure.
 
-    More frames than one page holds make further pages of a PDF, or further pictures, whose names
-    are numbered.
+    Each page has up to `PAGE_FRAMES` frames. Further pages are pages of the same PDF, or further
+    pictures with numbered names.
     """
     from boresight.plot import plot_solutions
 
@@ -181,7 +181,7 @@ def _save_pages(path: Path, figures: Iterable[Figure]) -> None:
 
 
 def _close(figure: Figure) -> None:
-    """Free the memory of a figure: of a night, there are many."""
+    """Close a figure to free its memory, because a night of frames makes many figures."""
     import matplotlib.pyplot as plt
 
     plt.close(figure)
@@ -193,7 +193,7 @@ def save_report(
     frames: Sequence[Any],
     options: Mapping[str, Any],
 ) -> None:
-    """Write the page about the result; options that were not given are left out."""
+    """Write the HTML page about the result; options with the value None are not listed."""
     from boresight.report.page import report
 
     given = {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Files that `boresight solve` writes for each frame, by the names and habits of solve-field."""
+"""Files that `boresight solve` writes for each frame, with the options of solve-field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Outputs", "check_outputs", "output_options", "write_outputs"]
 Outputs = Mapping[str, Any]
 """Values of the options, by name."""
 
-#: Options that name a file for each frame, and their help.
+#: Options that give the name of an output file per frame, and their help texts.
 _FILES = {
     "new_fits": "Copy of the frame with the WCS in its header.",
     "wcs": "FITS header with the WCS, also of pictures.",
@@ -33,15 +33,15 @@ _FILES = {
     "regions": "Regions of DS9 with the stars.",
 }
 
-#: What stands for the frame's name without its extension, as in solve-field.
+#: Placeholder, as in solve-field, for the frame's name without extension.
 BASE = "%s"
 
-#: Extensions that stand behind that of a frame.
+#: Extensions of compressed files, which follow the extension of the frame.
 COMPRESSED = (".gz", ".fz", ".bz2", ".xz")
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets their values in a mapping `outputs`."""
+    """Add the options for output files; the command gets their values in a mapping `outputs`."""
     names = ["write", "sip", "overwrite", "skip_solved", "keep", "folder", *_FILES]
 
     @functools.wraps(command)
@@ -83,9 +83,10 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
-    """Refuse, before anything is solved, files that exist or that several frames would share.
+    """Check the output files before solving, and return the frames to solve.
 
-    Gives the frames that are to be solved: with --skip-solved not those whose files exist.
+    Raises an error for files that exist already, or that several frames would share. With
+    --skip-solved, frames whose output files all exist are not returned.
     """
     if outputs["skip_solved"] and all(outputs[name] in (None, "none") for name in _FILES):
         raise InputError("--skip-solved: no file is asked for by which to tell; name one")
@@ -114,7 +115,10 @@ def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
 
 
 def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> list[Path]:
-    """Write the files asked for of a frame that was solved; those written."""
+    """Write the requested files of a frame, and return their paths.
+
+    For an unsolved frame only the table of detected stars is written.
+    """
     path, frame, stars = taken.path, taken.frame, taken.stars
     targets = {name: _target(outputs, name, path) for name in _FILES}
     if outputs["keep"]:
@@ -148,7 +152,7 @@ def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> 
 def _new_fits(
     file: Path, path: Path, frame: Frame | None, solution: Solution, sip: SipChoice
 ) -> Path:
-    """Write a copy with the WCS; of a picture its pixels, as they were solved."""
+    """Write a FITS copy with the WCS: of the FITS file, or of the pixels of a picture."""
     assert frame is not None
     if frame.header is not None:
         return solution.write_wcs(path, copy=file, sip=sip, overwrite=True)
@@ -161,7 +165,7 @@ def _new_fits(
 
 
 def _target(outputs: Outputs, name: str, path: Path) -> Path | None:
-    """File of an option for a frame; solve-field's "none" is none."""
+    """Output file of an option for a frame; None without the option or with the value "none"."""
     named = outputs[name]
     if named is None or named == "none":
         return None
@@ -171,7 +175,7 @@ def _target(outputs: Outputs, name: str, path: Path) -> Path | None:
 
 
 def _base(path: Path) -> str:
-    """Name of a file without its extension, nor that of its compression."""
+    """Name of a file without its extension and without the extension of its compression."""
     return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).stem
 
 

@@ -1,4 +1,4 @@
-"""`boresight plot` and `boresight report`: pictures and pages of what there is in files."""
+"""`boresight plot` and `boresight report`: pictures and HTML pages of frames and saved results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SOLVING = [
 
 
 def solving_options(command: Any) -> Any:
-    """Add the options by which frames are solved."""
+    """Add the options for solving frames."""
     for option in reversed(_SOLVING):
         command = option(command)
     return command
@@ -45,8 +45,8 @@ def solving_options(command: Any) -> Any:
 def plot(source: Path, output: Path, show: str, fov: float | None, database: Path | None) -> None:
     """Draw SOURCE as the picture OUTPUT (PNG, PDF, SVG).
 
-    SOURCE is a frame, which is solved; a camera model or a mounted camera (JSON), whose distortion
-    is drawn; or the log of a camera's drift (JSON lines).
+    SOURCE is a frame, which is solved first; a camera model or a mounted camera (JSON), whose
+    distortion is drawn; or the log of a camera's drift (JSON lines).
     """
     from boresight.plot import plot_centroids, plot_distortion, plot_drift, plot_sky
     from boresight.plot.style import figure_of
@@ -79,9 +79,9 @@ def report(
 ) -> None:
     """Write a page about SOURCES as OUTPUT (HTML, in one file).
 
-    SOURCES are frames, which are solved; the log of a camera's drift (JSON lines); or a movement
-    (.cmc) and, if they are to be shown, the reference and the moved image. Exit code 1 if a frame
-    does not solve.
+    SOURCES are frames, which are solved first; the log of a camera's drift (JSON lines); or a
+    movement (.cmc), optionally followed by the reference and the moved image to show them. The exit
+    code is 1 if a frame does not solve.
     """
     from boresight.movement import MovementCorrection
 
@@ -113,7 +113,7 @@ def _log(path: Path) -> Any:
 
 
 def _camera(path: Path) -> Any:
-    """Load the camera model of a file that holds one, or a mounted camera."""
+    """Load the camera model from a file of a mounted camera or of a camera model."""
     from boresight.camera.model import CameraModel
     from boresight.movement import MountedCamera
 

@@ -11,7 +11,7 @@ import click
 from boresight.cli.options import check_drawable, clear_errors, report_option
 from boresight.cli.output import save_report
 
-#: Freedoms of a FITS WCS.
+#: Choices for the transformation of a FITS WCS that is fitted.
 FREEDOMS = ("shift", "rshift", "rscale", "general")
 
 
@@ -69,9 +69,10 @@ def scene(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Align FITS IMAGES by their pixels, in one fit with the stars.
+    """Align FITS IMAGES by one fit of all their pixels.
 
-    The first image is the reference. Exit code 1 if the fit does not converge.
+    The stars are fitted at the same time. The first image is the reference. The exit code is 1 if
+    the fit does not converge.
     """
     from boresight import scene as package
 
@@ -129,7 +130,7 @@ def scene(
 
 
 def _color_shift(record: dict[str, Any], chromatic: bool) -> str:
-    """Give the shift by colour of an image in words."""
+    """Text with the shift by colour of an image; empty without `chromatic`."""
     if not chromatic:
         return ""
     x, y = record["chromatic_arcsec_per_mag"]

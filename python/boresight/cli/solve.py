@@ -45,7 +45,7 @@ from boresight.cli.solve_field import ra as ra_of
 from boresight.errors import InputError
 from boresight.solver.solution import Solution
 
-#: Time in which the cause is looked for that a frame does not solve, ms.
+#: Time limit, in ms, for the diagnosis of an unsolved frame.
 EXPLAIN_MS = 10_000
 
 _WHERE = [
@@ -74,12 +74,12 @@ _WHERE = [
 
 
 def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where frames look."""
+    """Add the options about the position of the frames on the sky."""
     return functools.reduce(lambda decorated, option: option(decorated), reversed(_WHERE), command)
 
 
 class Search(NamedTuple):
-    """Arguments of `solve` and `diagnose` that are the same for all frames."""
+    """Arguments of `solve` and `diagnose`, equal for all frames."""
 
     fov_deg: float | None
     like: SolveField
@@ -88,7 +88,7 @@ class Search(NamedTuple):
     explain: bool
 
     def one(self, taken: Taken) -> tuple[Record, Solution | None]:
-        """Solve a frame; its record tells why not, if not."""
+        """Solve a frame; return its record (with a diagnosis if it is unsolved) and solution."""
         from boresight.solver.diagnosis import diagnose
         from boresight.solver.solve import solve
 
@@ -141,11 +141,11 @@ def solve(
     like: SolveField,
     **asked: Any,
 ) -> None:
-    """Tell where FRAMES look, each on its own.
+    """Plate-solve FRAMES, each one separately.
 
-    FITS, pictures, camera raw files; or lists of stars: CSV, ECSV, FITS tables. Quoted globs are
-    expanded; - stands for a list of names on standard input. Options of solve-field with the same
-    names mean the same.
+    FRAMES are FITS files, pictures or camera raw files; or lists of stars: CSV, ECSV, FITS tables.
+    Quoted globs are expanded; - stands for a list of names on standard input. Options that have the
+    names of solve-field's options have the same meaning.
     """
     if not frames and not like.files_on_stdin:
         raise click.UsageError("Missing argument 'FRAMES...'.")
@@ -164,7 +164,7 @@ def solve(
         )
         kept: list[tuple[Taken, Solution | None]] = []
         failed = False
-        # What is noted on the way belongs to one frame after the other.
+        # With --verbose frames are solved one by one, so that notes are printed frame by frame.
         jobs = 1 if verbose else jobs
         with _printing(as_json=as_json) as show, closing(in_order(work, paths, jobs)) as ended:
             for frame in ended:
@@ -194,7 +194,7 @@ def _search(
     aberration: bool | None,
     lens: str | None,
 ) -> Search:
-    """Arguments for all frames, found right before any is read."""
+    """Check the options before any frame is read, and return the arguments for all frames."""
     from boresight.solver.solve import solve_from_centroids
 
     if (ra is None) != (dec is None):
@@ -218,12 +218,12 @@ def _search(
         options["parity_flip"] = like.parity_flip
     if lens is not None:
         options["lens"] = int(lens) if lens.isdecimal() else lens
-    # No stars: the arguments are checked, and nothing is searched.
+    # A call without stars checks the arguments and searches nothing.
     shape = (64, 64) if model is None else model.image_shape
     none = np.empty((0, 3))
     checked = None if projection else fov
     solve_from_centroids(patterns, none, checked, image_shape=shape, camera_model=model, **options)
-    # A field that only the header tells may need another database than the default one.
+    # If only the header gives the field of view, each frame may need a different database.
     free = (fov is None and model is None) or projection == "auto"
     given = None if database is None and free else patterns
     arguments = {
@@ -235,7 +235,7 @@ def _search(
 
 @contextmanager
 def _printing(*, as_json: bool) -> Iterator[Callable[[Record], None]]:
-    """Give what prints a frame's record, in a table or in a list of JSON."""
+    """Provide the function that prints the record of a frame, in a table or in a JSON list."""
     if not as_json:
         print_headings()
         yield print_record
@@ -253,7 +253,7 @@ def _printing(*, as_json: bool) -> Iterator[Callable[[Record], None]]:
 
 
 class Ended(NamedTuple):
-    """A frame that was worked at, as far as it is wanted: its record, and what was not written."""
+    """A finished frame: its record, an error of writing its files, and its data if needed later."""
 
     record: Record
     unwritten: str | None = None
@@ -264,7 +264,7 @@ class Ended(NamedTuple):
 def _ended(
     path: Path, *, search: Search, reading: Reading, outputs: Outputs, verbose: bool, keep: bool
 ) -> Ended:
-    """Read and solve a frame, and write its files; an error is that of the frame."""
+    """Read and solve a frame, and write its files; errors are put into the record of the frame."""
     try:
         taken = take(path, reading)
     except FRAME_ERRORS as error:
@@ -279,7 +279,7 @@ def _ended(
         record = _unread(path, reason_of(error))
     try:
         write_outputs(outputs, taken, solution)
-    except FRAME_ERRORS as error:  # it is said, and loses nothing
+    except FRAME_ERRORS as error:  # reported, and the solution is kept
         unwritten = f"{path}: {reason_of(error)}"
     return Ended(record, unwritten, taken if keep else None, solution if keep else None)
 
@@ -294,7 +294,7 @@ def _drawn(
     kept: list[tuple[Taken, Solution | None]],
     options: dict[str, Any],
 ) -> bool:
-    """Draw the frames and write the page; an error is said, and loses nothing."""
+    """Draw the frames and write the page; an error is printed, not raised, and returns False."""
     drawn = [(t.frame, s, t.stars) for t, s in kept if t.frame is not None]
     try:
         if plot is not None:
@@ -308,7 +308,10 @@ def _drawn(
 
 
 def _place(taken: Taken, aberration: bool | None) -> ApparentPlace:
-    """Apparent place with the Earth's motion, if that is wanted (`None`: if it can be)."""
+    """Apparent place of a frame, with aberration if `aberration` is True.
+
+    If `aberration` is None, aberration is included if the time of the frame is known.
+    """
     if aberration:
         check_time(taken.path, taken.frame)
     time = None if taken.frame is None else taken.frame.time

@@ -1,4 +1,4 @@
-"""Options of `boresight solve` by the names and meanings that solve-field of Astrometry.net has."""
+"""Options of `boresight solve` with the names and meanings of Astrometry.net's solve-field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SolveField", "dec", "ra", "solve_field_options"]
 
 Units = Literal["degwidth", "arcminwidth", "arcsecperpix", "focalmm"]
 
-#: Units of the scale, by all names that solve-field has for them.
+#: Units of the scale, by all names and abbreviations of solve-field.
 UNITS: dict[str, Units] = {
     "degwidth": "degwidth", "degw": "degwidth", "dw": "degwidth",
     "arcminwidth": "arcminwidth", "amw": "arcminwidth", "aw": "arcminwidth",
@@ -23,7 +23,7 @@ UNITS: dict[str, Units] = {
     "focalmm": "focalmm",
 }  # fmt: skip
 
-#: Width in mm of the film for which "focalmm" tells the equivalent focal length.
+#: Film width, in mm, to which the focal length in the unit "focalmm" refers.
 FILM_MM = 36.0
 
 
@@ -38,7 +38,7 @@ def dec(text: str) -> float:
 
 
 def _angle(text: str, unit: str, form: str) -> float:
-    """Read degrees, or what has colons in a unit."""
+    """Convert text to degrees: a number of degrees, or sexagesimal with colons in the unit."""
     try:
         if ":" not in text:
             return float(text)
@@ -50,7 +50,7 @@ def _angle(text: str, unit: str, form: str) -> float:
 
 
 class SolveField(NamedTuple):
-    """Values of the options."""
+    """Values of the options of solve-field."""
 
     scale_low: float | None
     scale_high: float | None
@@ -62,7 +62,7 @@ class SolveField(NamedTuple):
     no_plots: bool
 
     def check(self, fov: float | None) -> None:
-        """Refuse a scale that is no range, or that is told twice."""
+        """Raise an error if the scale is not a valid range, or is given twice."""
         low, high = self.scale_low, self.scale_high
         if low is None and high is None:
             return
@@ -77,11 +77,11 @@ class SolveField(NamedTuple):
 
     @property
     def is_by_pixels(self) -> bool:
-        """Whether the field of view follows from the scale only with the width of the image."""
+        """Whether the width of the image is needed to compute the field of view from the scale."""
         return self.scale_low is not None and UNITS[self.scale_units] == "arcsecperpix"
 
     def field(self, width: int) -> tuple[float, float] | None:
-        """Field of view of images of a width, and its largest error, degrees, if it is told."""
+        """Field of view of images of a width, and its largest error, degrees; None if not given."""
         if self.scale_low is None or self.scale_high is None:
             return None
         ends = [self._degrees(scale, width) for scale in (self.scale_low, self.scale_high)]
@@ -99,17 +99,17 @@ class SolveField(NamedTuple):
 
     @property
     def parity_flip(self) -> bool | None:
-        """Whether images are mirrored that have the parity asked for.
+        """Whether images of the requested parity are mirrored; None if no parity is requested.
 
-        That of solve-field is positive where the determinant of the WCS's matrix is negative: east
-        is left of north where rows count upwards, and so images are mirrored whose first row is
-        the lowest.
+        solve-field's parity is positive if the determinant of the WCS matrix is negative. Then east
+        is left of north if rows count upwards, but Boresight's rows count downwards: such an image
+        is mirrored.
         """
         return None if self.parity is None else self.parity == "pos"
 
 
 def solve_field_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets their values as `like`."""
+    """Add the options of solve-field; the command gets their values as `like`."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:

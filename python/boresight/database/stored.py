@@ -1,4 +1,4 @@
-"""A pattern database in its file: open and save it, and look its stars up."""
+"""Opens and saves a pattern database, and looks up its stars."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["StoredDatabase"]
 
 @named
 class StoredDatabase:
-    """Patterns and stars of a database that exists: what `PatternDatabase` makes.
+    """Base class of `PatternDatabase`: patterns and stars of an existing database.
 
-    The file is read in place: opening takes the same time whatever its size, and processes that
-    open one file share its memory. See `PatternDatabase` for the attributes.
+    The file is memory-mapped: opening takes the same time whatever its size, and processes that
+    open the same file share its memory. See `PatternDatabase` for the attributes.
     """
 
     __slots__ = ("_core", "_path")
@@ -47,7 +47,7 @@ class StoredDatabase:
             The file.
         verify : bool
             Read and check every byte, which takes about 0.1 ms per MB. Otherwise only the header
-            and the bounds of its parts are checked, whatever the file's size in the same time.
+            and the bounds of its parts are checked, in the same time for any size.
 
         Returns
         -------
@@ -58,7 +58,7 @@ class StoredDatabase:
         FileNotFoundError, IsADirectoryError, PermissionError
             If the file cannot be opened.
         FileFormatError
-            If it is damaged, of another version, or no database at all.
+            If the file is damaged, of another version, or not a database.
 
         Examples
         --------
@@ -81,17 +81,17 @@ class StoredDatabase:
         return database
 
     def save_to_file(self, path: str | os.PathLike[str]) -> None:
-        """Write the database to a file, whole or not at all.
+        """Write the database to a file, completely or not at all.
 
         Parameters
         ----------
         path : path-like
-            The file. One that is there is replaced; programs that have it open keep the old one.
+            The file. An existing file is replaced; programs that have it open keep the old one.
 
         Raises
         ------
         FileNotFoundError, IsADirectoryError, PermissionError, OSError
-            If it cannot be written.
+            If the file cannot be written.
 
         Examples
         --------
@@ -104,7 +104,7 @@ class StoredDatabase:
         self._core.write(Path(path))
 
     def verify(self) -> None:
-        """Compare every byte with the checksums.
+        """Check every byte against the checksums.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class StoredDatabase:
 
     @property
     def parameters(self) -> DatabaseParameters:
-        """Parameters of generation, with what was left to choose filled in."""
+        """Parameters of generation, with the values that replaced `None`."""
         values = self._core.parameters()
         return DatabaseParameters(
             max_fov_deg=_degrees(values.pop("max_fov")),
@@ -223,7 +223,7 @@ class StoredDatabase:
         Raises
         ------
         KeyError
-            If the database has no such star; it is named.
+            If the database has no such star; the message names it.
 
         Examples
         --------
@@ -245,12 +245,12 @@ class StoredDatabase:
         Returns
         -------
         Catalog
-            n stars in the order asked for, at the database's epoch, without proper motions.
+            n stars in the given order, at the database's epoch, without proper motions.
 
         Raises
         ------
         KeyError
-            If the database has not all of them; the first that is missing is named.
+            If the database lacks one of them; the message names the first missing one.
 
         Examples
         --------
@@ -271,12 +271,12 @@ class StoredDatabase:
         return self._stars(rows)
 
     def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Catalog:
-        """Return the stars within a radius of a place of the sky.
+        """Return the stars within a radius of a position on the sky.
 
         Parameters
         ----------
         ra_deg, dec_deg : float
-            The place, ICRS, degrees.
+            The position, ICRS, degrees.
         radius_deg : float
             Radius in degrees, 0 to 180.
 
@@ -311,12 +311,12 @@ class StoredDatabase:
 
 
 def _degrees(radians: float) -> float:
-    # The radians were made of degrees: give back the number that was asked for.
+    # The radians were converted from degrees: rounding restores the given number.
     return float(np.round(np.degrees(radians), 12))
 
 
 def _single(number: float) -> float:
-    # What was kept in single precision: 0.005 and not 0.004999999888.
+    # Restores a number stored in single precision: 0.005 and not 0.004999999888.
     return float(f"{number:.7g}")
 
 

@@ -1,4 +1,4 @@
-"""Extraction: the stars of an image."""
+"""Extraction: finds the stars of an image and measures them."""
 
 from boresight.extraction.centroids import Centroids as Centroids
 from boresight.extraction.extract import ExtractionResult as ExtractionResult

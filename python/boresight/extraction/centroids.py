@@ -17,30 +17,30 @@ __all__ = ["Centroid", "CentroidFlags", "Centroids"]
 class Centroids(CentroidColumns):
     """Stars of a frame, as a structure of arrays and as a sequence of `Centroid`.
 
-    Positions are in pixels from the image's centre: ``x = column - width / 2``, ``y = row -
-    height / 2``, columns and rows 0-based at pixel centres, +x right and +y down. What extraction
-    did not measure (stars made from an array, say) is NaN, and 0 for `num_pixels` and `flags`.
-    The arrays are read-only.
+    Positions are in pixels from the image's centre: ``x = column - width / 2``, ``y = row - height
+    / 2``, columns and rows 0-based at pixel centres, +x right and +y down. Values that were not
+    measured (as for stars made from an array) are NaN, or 0 for `num_pixels` and `flags`. The
+    arrays are read-only.
 
     Parameters
     ----------
     x, y : array_like, shape (n,)
         Position in pixels.
     brightness : array_like, shape (n,), optional
-        Light above the background, in units of the image. Default: NaN, which stands for the
-        order of the stars, brightest first.
+        Flux above the background, in units of the image. Default: NaN; the stars must then be in
+        order, brightest first.
     brightness_error : array_like, shape (n,), optional
         Standard deviation of `brightness`.
     cov : array_like, shape (n, 2, 2), optional
-        Second moments of each star's image in square pixels: its axes are those of the ellipse to
-        draw.
+        Second moments of each star's image in square pixels; their axes are those of the ellipse
+        that represents the star.
     position_cov : array_like, shape (n, 2, 2), optional
         Covariance of the position in square pixels.
     peak, background, sharpness : array_like, shape (n,), optional
         Highest pixel above the background, background, and (peak - mean of the eight neighbours)
         / peak.
     num_pixels, flags : array_like of int, shape (n,), optional
-        Pixels of the blob, and bits of `CentroidFlags`.
+        Number of pixels of the blob, and bits of `CentroidFlags`.
 
     Raises
     ------
@@ -67,36 +67,37 @@ class Centroids(CentroidColumns):
         origin: Origin | None = None,
         image_shape: tuple[int, int] | None = None,
     ) -> Centroids:
-        """Stars from whatever holds their positions.
+        """Make `Centroids` from any object that holds the positions of stars.
 
         Parameters
         ----------
         stars : Centroids, ExtractionResult, sequence of objects, array_like or Table
-            A `Centroids` (returned as it is); something with ``.centroids``; objects with `x`,
-            `y` and perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[,
+            A `Centroids` (returned as it is); an object with ``.centroids``; objects with `x`, `y`
+            and perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[,
             brightness]; or a table, structured array, DataFrame, mapping or table HDU with columns
-            ``x``, ``y`` and perhaps ``brightness`` or ``flux``, or with those of a known program.
-            Positions are in pixels. Light may also be in magnitudes, in a column that is named so
-            (``mag``, ``MAG_AUTO``) or has that unit.
+            ``x``, ``y`` and perhaps ``brightness`` or ``flux``, or with the columns of a known
+            program. Positions are in pixels. Brightness may also be in magnitudes, in a column with
+            such a name (``mag``, ``MAG_AUTO``) or unit.
         origin : {"center", "corner", "fits"}, optional
-            Where positions are counted from: the image's centre, the centre of the first pixel as
-            (0, 0), as in numpy arrays, or the same as (1, 1), as in FITS. Default: what the
-            table's columns tell (SEP and photutils count from the corner, SExtractor, IRAF,
+            Origin of the positions: the image's centre; the centre of the first pixel as (0, 0), as
+            in numpy arrays; or the centre of the first pixel as (1, 1), as in FITS. Default: given
+            by the table's columns (SEP and photutils count from the corner, SExtractor, IRAF,
             Astrometry.net and ASTAP as FITS does), else the centre.
         image_shape : (int, int), optional
-            (height, width) in pixels. Needed to convert from another origin than the centre;
-            positions are checked to lie inside.
+            (height, width) in pixels. Needed if the origin is not the centre. If given, positions
+            must lie inside.
 
         Returns
         -------
         Centroids
-            In the given order. Stars whose position or brightness is masked or NaN are left out.
+            In the given order. Stars whose position or brightness is masked or NaN are excluded.
 
         Raises
         ------
         InputError
-            If `stars` is none of those; if a number is infinite (the message names the row); if
-            positions have another unit than pixels, lie outside the image, or need `image_shape`.
+            If `stars` has none of these forms; if a number is infinite (the message names the row);
+            if positions have another unit than pixels, lie outside the image, or need
+            `image_shape`.
 
         Examples
         --------
@@ -115,7 +116,7 @@ class Centroids(CentroidColumns):
 
     @classmethod
     def from_corner(cls, stars: Any, image_shape: tuple[int, int]) -> Centroids:
-        """Stars from positions that are counted from the corner, 0-based, as in numpy arrays.
+        """Make `Centroids` from positions counted from the corner, 0-based, as in numpy arrays.
 
         Parameters
         ----------

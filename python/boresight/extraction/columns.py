@@ -1,4 +1,4 @@
-"""Lists of stars as other programs write them: which columns are what, and where they count from.
+"""Reads star lists of other programs: the meaning of their columns and the origin of positions.
 
 Names, origins and units are those of the programs' documentation: SEP and SExtractor (Bertin &
 Arnouts 1996, Barbary 2016), photutils, IRAF's DAOPHOT tasks, Astrometry.net's lists (`axy`) and
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 class Positions(NamedTuple):
-    """A pair of columns with positions, and where they are counted from, if that is known."""
+    """A pair of columns with positions, and their origin, if it is known."""
 
     x: str
     y: str
@@ -84,7 +84,7 @@ FAINTEST_MAGNITUDE = 50.0
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a list of stars, as it counts them, a row for each star of the list.
+    """The columns of a list of stars, with the list's origin of positions, one row per star.
 
     Positions and brightness that are masked or missing are NaN.
     """
@@ -95,7 +95,7 @@ class Columns:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Rows of stars that have a position, and a brightness where any star has one."""
+        """Mask of the stars that have a position and, if any star has one, a brightness."""
         kept: NDArray[np.bool_] = ~np.isnan(self.values["x"] + self.values["y"])
         light = self.values.get("brightness")
         if light is not None:
@@ -105,7 +105,7 @@ class Columns:
 
 
 def read_columns(stars: Any, own: Sequence[str]) -> Columns:
-    """Read a list in any form; `own` are the columns of `Centroids`, taken beside `x` and `y`."""
+    """Read a list in any form; `own` are the columns of `Centroids`, read along with x and y."""
     given, names = stars, _names(stars)
     if not names and (names := _names(getattr(stars, "data", None))):
         stars = stars.data  # of an HDU
@@ -119,7 +119,7 @@ def read_columns(stars: Any, own: Sequence[str]) -> Columns:
 
 
 def may_hold_stars(given: Any) -> bool:
-    """Whether something is a table or a sequence of any kind, as lists of stars are."""
+    """Whether an object is a table or a sequence, and so may be a list of stars."""
     if _names(given) or _names(getattr(given, "data", None)) or hasattr(given, "centroids"):
         return True
     return isinstance(given, Iterable) and not hasattr(given, "read")
@@ -140,7 +140,7 @@ def _names(stars: Any) -> list[str]:
 def _of_table(table: Any, names: list[str], own: Sequence[str]) -> Columns:
     x, y, origin = _positions(names)
     values: dict[str, Any] = {"x": _place(x, table[x]), "y": _place(y, table[y])}
-    if origin is None:  # other programs give other things the same names
+    if origin is None:  # other programs use these names with other meanings
         values |= {name: table[name] for name in own if name in names and name not in values}
     brightness = _brightness(table, names)
     if brightness is not None:
@@ -149,7 +149,7 @@ def _of_table(table: Any, names: list[str], own: Sequence[str]) -> Columns:
 
 
 def _positions(names: list[str]) -> Positions:
-    """Find the columns with positions, and where they are counted from, where that is known."""
+    """Find the columns with positions, and their origin, if it is known."""
     if {"x", "y"} <= set(names):
         marked = (origin for marks, origin in MARKS if marks <= set(names))
         return Positions("x", "y", next(marked, None))
@@ -165,19 +165,19 @@ def _positions(names: list[str]) -> Positions:
 
 
 def _brightness(table: Any, names: list[str]) -> Floats | None:
-    """Light of the stars, from a column of light or of magnitudes."""
+    """Brightness of the stars, from a column of fluxes or of magnitudes."""
     upper = {name.upper(): name for name in names if name.upper().startswith("FLUX_")}
     for name in LIGHT:
         if name in names or name in upper:
             column = table[name if name in names else upper[name]]
             measured = light(column) if _in_magnitudes(column) else numbers(name, column)
-            return measured[:, 0] if measured.ndim == 2 else measured  # of several apertures
+            return measured[:, 0] if measured.ndim == 2 else measured  # the first aperture
     magnitudes = [name for name in names if _is_magnitude(name)]
     return light(table[magnitudes[0]]) if magnitudes else None
 
 
 def _is_magnitude(name: str) -> bool:
-    """Tell magnitudes, such as mag, MAG_AUTO or daofind_mag, by their name: not their errors."""
+    """Whether a column, such as mag, MAG_AUTO or daofind_mag, holds magnitudes, not errors."""
     lower = name.lower()
     words = lower.replace("-", "_").split("_")
     error = "err" in lower or words[0] in ("e", "sigma", "sig", "d") or words[-1] == "e"
@@ -189,7 +189,7 @@ def _in_magnitudes(column: Any) -> bool:
 
 
 def light(magnitudes: Any) -> Floats:
-    """Light of stars of these magnitudes, with that of magnitude 0 as 1; NaN where none is."""
+    """Convert magnitudes to brightness, with magnitude 0 as 1; NaN for missing magnitudes."""
     values = numbers("magnitude", magnitudes)
     values = np.where(np.abs(values) < FAINTEST_MAGNITUDE, values, np.nan)
     return np.asarray(10.0 ** (-0.4 * values), dtype=np.float64)
@@ -227,18 +227,18 @@ def _of_array(stars: Any, kind: str) -> Columns:
 
 
 def _place(name: str, values: Any) -> Floats:
-    """Positions in pixels; those in other units are refused."""
+    """Return positions in pixels; other units are refused."""
     return numbers(name, pixels(name, values))
 
 
 def numbers(name: str, values: Any) -> Floats:
-    """Real numbers of an array, a column or a Quantity, with NaN where they are masked."""
+    """Return the real numbers of an array, a column or a Quantity, with NaN where masked."""
     masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     values = getattr(values, "value", values)
     if masked is None and hasattr(values, "unmasked"):  # astropy's Masked
         masked, values = values.mask, values.unmasked
     try:
-        if hasattr(values, "isna"):  # pandas, with missing values of its own
+        if hasattr(values, "isna"):  # pandas, whose missing values are not NaN
             values = values.to_numpy(dtype=np.float64, na_value=np.nan)
         array = np.ma.getdata(np.asanyarray(values))
         if array.dtype.kind not in "biuf":

@@ -1,4 +1,4 @@
-"""Extraction: the stars of a frame."""
+"""Finds the stars of a frame and measures them."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ __all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centro
 @named
 @dataclass(frozen=True, eq=False)
 class ExtractionResult:
-    """Stars of a frame and what was measured on the way.
+    """Stars of a frame, with the background, the noise and other results of the extraction.
 
     Attributes
     ----------
     centroids : Centroids
         The stars, brightest first.
     background, noise : float
-        Means over the frame of the background and of the standard deviation of a pixel about it.
+        Mean background, and mean standard deviation of a pixel about it, over the frame.
     background_mesh, noise_mesh : ndarray of float32, shape (rows, columns)
-        The same in blocks; see `background_map` for every pixel. The noise is that of every pixel
-        where it was given.
+        Background and noise in blocks; see `background_map` and `noise_map` for every pixel. If the
+        noise was given, `noise_mesh` has a value for every pixel.
     threshold : float
-        Mean height, in units of the image, that a star had to reach after the matched filter
-        (which keeps the flux of a star and lowers its peak).
+        Detection threshold after the matched filter, mean over the frame, in units of the image.
+        The filter keeps the flux of a star and lowers its peak.
     num_blobs_raw : int
-        Groups of pixels above the threshold, before any was left out.
+        Number of groups of pixels above the threshold, before any was rejected.
     rejected : dict of str to int
-        How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``,
+        Number of rejected detections by reason: ``too_small``, ``too_large``, ``elongated``,
         ``extended`` (wider than stars, or not brighter than the light around them), ``sharp`` (hot
         pixels that would have been detections), ``border``, ``faint``, ``surplus`` (beyond
         `max_centroids`, or more than one in 60 pixels), ``unmeasured`` (beyond `max_measured`).
     saturation_level : float or None
-        Pixel value from which on stars were taken as saturated.
+        Least pixel value that was taken as saturated.
     psf : {"varying", "uniform", "gaussian"} or None
-        Point-spread function that was fitted to the stars: one measured from them, varying over the
-        frame or the same everywhere, or a Gaussian of their width, where too few whole, single
-        stars tell more or what they tell is no image of a star. None where positions are those of
+        Point-spread function that was fitted to the stars: measured from them, varying over the
+        frame or uniform; or a Gaussian of their width, if there are too few complete, single stars
+        or if the measured function is not that of a star. None if positions are measured in
         windows: ``method="window"``, ``fast=True``, and frames of trails or rings.
     image_shape : tuple of int
         (height, width).
     unit : str or None
-        Unit of the image, of brightness, peak and background, where the image had one.
+        Unit of the image, and so of brightness, peak and background, if the image had one.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class ExtractionResult:
     unit: str | None
 
     def background_map(self) -> npt.NDArray[np.float32]:
-        """Background of every pixel.
+        """Return the background of every pixel.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class ExtractionResult:
         return _core.mesh_pixels(self.background_mesh, self.image_shape)
 
     def noise_map(self) -> npt.NDArray[np.float32]:
-        """Noise of every pixel: its standard deviation about the background.
+        """Return the noise of every pixel: its standard deviation about the background.
 
         Returns
         -------
@@ -101,12 +101,12 @@ class ExtractionResult:
         return _core.mesh_pixels(self.noise_mesh, self.image_shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the stars and what was measured on the way as numbers and lists, for JSON.
+        """Return the result as numbers and lists, for JSON.
 
         Returns
         -------
         dict
-            The attributes but for the meshes; of `centroids` a list for each of its columns.
+            The attributes except the meshes; `centroids` has one list for each column.
 
         Examples
         --------
@@ -172,99 +172,100 @@ def extract_centroids(
     r"""Find the stars of a frame and measure their positions.
 
     The background and its noise are measured in blocks (clipped means) and interpolated between
-    them. The frame less its background, over its noise, is filtered with a Gaussian; local maxima
-    above `sigma_threshold` standard deviations of the *filtered* noise (measured, so that
-    correlated noise is counted) are stars. `method` tells how they are measured.
+    them. The frame minus its background, divided by its noise, is filtered with a Gaussian. Stars
+    are local maxima above `sigma_threshold` standard deviations of the *filtered* noise, which is
+    measured and so includes correlated noise. `method` selects how stars are measured.
 
     Parameters
     ----------
     image : array_like, shape (height, width)
-        Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData`
-        or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used), a
+        Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData` or
+        `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used), a
         `~astropy.units.Quantity`, a `Frame`, or an HDU, HDUList, PIL image or open file that
-        `read_frame` takes. NaN and infinite pixels are left out.
-        With `luminance` also (height, width, 3 or 4) or (3, height, width). Axes of length 1 are
-        left out. float32, float64, uint16, int16 and uint8 are read in place.
+        `read_frame` takes. NaN and infinite pixels are ignored. With `luminance` also (height,
+        width, 3 or 4) or (3, height, width). Axes of length 1 are removed. float32, float64,
+        uint16, int16 and uint8 are read in place.
     sigma_threshold : float, default 5.0
-        Least height of a star in the filtered frame, in standard deviations of the filtered
+        Detection threshold in the filtered frame, in standard deviations of the filtered
         background.
     min_pixels, max_pixels : int, default 3, 10000
-        Least number of pixels of a blob (pixels that touch and exceed 0.6 of the threshold), and
-        greatest number for each of its stars: where stars are crowded they are one blob.
+        Least number of pixels of a blob (touching pixels above 0.6 of the threshold), and greatest
+        number for each star of a blob: crowded stars form one blob.
     max_centroids : int, optional
-        Keep so many of the brightest stars. Default: all.
+        Largest number of stars to keep, brightest first. Default: all.
     local_bg_block_size : int, default 64
-        Side in pixels of the blocks of the background: several times a star's image. The noise is
-        always measured over at least 64 pixels.
+        Side in pixels of the background blocks: several times the size of a star's image. The noise
+        is always measured over at least 64 pixels.
     max_elongation : float or None, default 3.0
-        Greatest ratio of the axes of a star's image; None is no limit. Where all stars of the frame
-        are elongated in one direction (`CentroidFlags.TRAILED`) it is relative to their own ratio.
+        Greatest ratio of the axes of a star's image; None for no limit. If all stars of the frame
+        are elongated in one direction (`CentroidFlags.TRAILED`), it is relative to their ratio.
     matched_filter_sigma : float or None, default 1.5
-        Standard deviation in pixels of the Gaussian filter; None does not filter.
+        Standard deviation in pixels of the Gaussian filter; None for no filter.
     max_sharpness : float or None, default 0.9
-        Greatest (peak - mean of its eight neighbours) / peak, within twice its noise. A hot pixel
-        has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85. Sharper pixels,
-        and pairs of them, are masked before anything is detected, so that stars beside them are
-        kept. None is no limit: nothing is masked, and what is sharper than the frame's stars can be
-        is flagged `CentroidFlags.HOT_PIXEL` and kept.
+        Greatest sharpness, (peak - mean of its eight neighbours) / peak, within twice its noise. A
+        hot pixel has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85. Sharper
+        pixels, and pairs of them, are masked before detection, so that stars next to them are kept.
+        With None nothing is masked, and detections that are sharper than the frame's stars can be
+        are kept and flagged `CentroidFlags.HOT_PIXEL`.
     saturation_level : float, optional
-        Pixel value from which on pixels are saturated. Default: found from the frame, if its
-        brightest stars have flat tops.
+        Least pixel value that is saturated. Default: measured in the frame, if its brightest stars
+        have flat tops.
     border_margin : int, default 0
-        Stars whose highest pixel is nearer than this to the edge of the frame are left out.
+        Stars whose highest pixel is nearer than this to the edge, in pixels, are rejected.
     mask : array_like of bool, shape (height, width), optional
-        True where a pixel is bad, besides those that the image itself marks.
+        True where a pixel is bad, in addition to pixels that the image itself masks.
     luminance : bool, default False
-        Turn a colour image (height, width, 3 or 4) into its Rec. 709 luminance; alpha is ignored.
+        Convert a colour image (height, width, 3 or 4) to its Rec. 709 luminance; alpha is ignored.
     gain : float, optional
-        Electrons per unit of the image. Default: 1 for an image in electrons that comes without an
-        uncertainty; else ``"psf"`` estimates it from the frame's stars.
+        Electrons per unit of the image. Default: 1 for an image in electrons without an
+        uncertainty; otherwise the method ``"psf"`` estimates it from the frame's stars.
     read_noise : float, optional
-        Read noise in electrons, which needs `gain`. The noise of a pixel is then not measured but
-        ``sqrt(read_noise**2 + gain * background) / gain``: the zero of the image must be that of
-        its light (bias and dark current subtracted).
+        Read noise in electrons; it needs `gain`. The noise of a pixel is then not measured but
+        ``sqrt(read_noise**2 + gain * background) / gain``: an image value of zero must mean no
+        light (bias and dark current subtracted).
     variance, weight : array_like, shape (height, width), optional
         One of the two: variance of the noise of every pixel in squared units of the image, or its
-        inverse. It takes the place of the measured noise, in the threshold and in the errors, which
-        take it where the star is. Pixels of infinite or NaN variance, or of no weight, are masked.
-        Photon noise of the stars comes on top where `gain` says so: give none if the variance holds
-        it already. Default: the uncertainty that the image brings, if any.
+        inverse. It replaces the measured noise in the threshold and in the errors, where its value
+        at the star is used. Pixels of infinite or NaN variance, or of zero weight, are masked. If
+        `gain` is given, photon noise of the stars is added: give no `gain` if the variance includes
+        it already. Default: the uncertainty of the image, if any.
     method : {"psf", "window"}, default "psf"
-        ``"psf"`` takes the point-spread function from the frame's own bright stars (on a grid of
-        half pixels; free to vary over the frame if one for all of it does not fit them) and fits
-        its centroid and flux to all stars by weighted least squares, stars that touch together;
-        stars that show in the residuals beside others are added. It reaches the Cramer-Rao bound
-        down to an FWHM of 1.2 pixels. Photon noise and the error of the point-spread function are
-        measured too and are in `position_cov`. ``"window"`` takes the centroid in a Gaussian
-        window that moves with the star: faster where stars are crowded, biased where they are
-        lopsided, and with photon noise in `position_cov` only if `gain` is given.
+        ``"psf"`` measures the point-spread function on the frame's bright stars (on a grid of half
+        pixels; varying over the frame if a uniform one does not fit) and fits its centroid and flux
+        to all stars by weighted least squares, touching stars together; stars that appear in the
+        residuals next to others are added. It reaches the Cramer-Rao bound down to an FWHM of 1.2
+        pixels. Photon noise and the error of the point-spread function are measured too and
+        included in `position_cov`. ``"window"`` takes the centroid in a Gaussian window that moves
+        with the star: faster for crowded stars, biased for asymmetric ones, and with photon noise
+        in `position_cov` only if `gain` is given.
     fast : bool, default False
         Detect on pixels binned two by two, sample the background more sparsely, and take positions
         from small Gaussian windows, whatever the `method`: several times faster, a little less
         sensitive. For trackers; see also `Extractor`.
     max_measured : int, optional
-        Measure so many of the highest peaks only, and those beside them: `solve` needs no more of a
-        rich frame. Where there are several times as many, the others are not even looked for: then
-        `num_blobs_raw` is without them, their number (``rejected["unmeasured"]``) is estimated from
-        a part of the frame, and the point-spread function has 3 × 3 nodes at most. Default: all.
+        Measure only this number of the highest peaks, and peaks next to them: `solve` needs no more
+        of a rich frame. If there are several times as many peaks, the others are not detected:
+        `num_blobs_raw` then excludes them, their number (``rejected["unmeasured"]``) is estimated
+        from a part of the frame, and the point-spread function has 3 × 3 nodes at most. Default:
+        all.
     timeout_ms : int, optional
-        Time bound of finding the stars, and, of an image that is still in a file, of reading it;
-        `None` for none.
+        Time limit, ms, for finding the stars and, if the image is still in a file, for reading it;
+        `None` for no limit.
 
     Returns
     -------
     ExtractionResult
-        With `centroids` brightest first; none of them if the image is constant.
+        With `centroids` brightest first; they are empty if the image is constant.
 
     Raises
     ------
     InputError
-        If the image is not a two-dimensional array of real numbers (or is of colour, without
-        `luminance`), has no good pixel, or an argument is out of range: a `gain` that is not
-        positive, a negative `read_noise` or one without `gain` or beside a `variance`, a variance
-        that is not positive, a negative weight, both of them, an array of another shape.
+        If the image is not a two-dimensional array of real numbers (or is in colour, without
+        `luminance`), has no good pixel, or if an argument is out of range: a `gain` that is not
+        positive, a `read_noise` that is negative, without `gain` or together with a `variance`, a
+        variance that is not positive, a negative weight, both of them, an array of another shape.
     TimeLimitError
-        If it does not end in the time allowed.
+        If the extraction exceeds the time limit.
 
     See Also
     --------
@@ -309,7 +310,7 @@ def extract_centroids(
 
 
 class ExtractionOptions(TypedDict, total=False):
-    """Keywords of `Extractor`: those of `extract_centroids` that do not belong to one frame."""
+    """Keywords of `Extractor`: the arguments of `extract_centroids` that hold for all frames."""
 
     sigma_threshold: float
     min_pixels: int
@@ -339,15 +340,15 @@ _DEFAULTS = {
 
 @named
 class Extractor:
-    """`extract_centroids` for frame after frame: options checked once, buffers kept.
+    """Extracts the stars of many frames: options are checked once, and buffers are reused.
 
-    May be shared by threads, which then take turns; give each its own for speed.
+    Threads may share an extractor, but then use it in turn; one for each thread is faster.
 
     Parameters
     ----------
     **options
-        As for `extract_centroids`, with the same defaults: all but `image`, `mask`, `variance` and
-        `weight`.
+        Arguments of `extract_centroids`, with the same defaults, except `image`, `mask`, `variance`
+        and `weight`.
 
     Raises
     ------
@@ -401,7 +402,7 @@ class Extractor:
             "method": str(o["method"]),
             "fast": bool(o["fast"]),
         }
-        # Images in electrons may have the gain that others lack.
+        # If no gain is given, images in electrons have a gain of 1.
         electrons = {**self._options, "gain": self._options["gain"] or 1.0}
         needs_gain = self._options["read_noise"] is not None and self._options["gain"] is None
         self._electrons = _core.Extractor(electrons) if self._options["gain"] is None else None
@@ -415,7 +416,7 @@ class Extractor:
         variance: npt.ArrayLike | None = None,
         weight: npt.ArrayLike | None = None,
     ) -> ExtractionResult:
-        """Find the stars of a frame; `extractor(image)` is the same.
+        """Find the stars of a frame; `extractor(image)` is a short form.
 
         Parameters
         ----------
@@ -425,7 +426,7 @@ class Extractor:
         Returns
         -------
         ExtractionResult
-            The same as that of `extract_centroids`, whatever frames came before.
+            Equal to that of `extract_centroids`, whatever frames came before.
 
         Raises
         ------
@@ -484,7 +485,7 @@ class Extractor:
 
 
 def _extractor(options: ExtractionOptions) -> Extractor:
-    """Make an `Extractor` that was pickled."""
+    """Restore a pickled `Extractor`."""
     return Extractor(**options)
 
 

@@ -1,4 +1,4 @@
-"""Images as callers give them, and the noise that comes with them."""
+"""Converts images given by callers to arrays, and reads the noise that comes with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np
 
 
 def variance_of(image: Any) -> npt.NDArray[Any] | None:
-    """Variance that an NDData brings, in squared units of its data."""
+    """Return the variance of an NDData, in squared units of its data; None without one."""
     uncertainty = getattr(image, "uncertainty", None)
     if uncertainty is None or not hasattr(image, "data"):
         return None
@@ -43,7 +43,7 @@ def noise_of(
     shape: tuple[int, ...],
     bad: npt.NDArray[np.bool_] | None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return the standard deviation of every pixel, and the mask with those that have none."""
+    """Return the standard deviation of every pixel, and the mask extended by pixels without one."""
     if variance is not None and weight is not None:
         raise InputError("weight: there is a variance too; give one of the two")
     name, given = ("variance", variance) if weight is None else ("weight", weight)
@@ -63,14 +63,14 @@ def noise_of(
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.sqrt(array if weight is None else 1.0 / array).astype(np.float32)
-    # What the extraction takes as a number.
+    # The extraction needs a finite positive number in masked pixels too.
     known = ~masked & (noise > 0) & np.isfinite(noise)
     noise[~known] = np.median(noise[known]) if known.any() else 1.0
     return np.ascontiguousarray(noise), ~known
 
 
 def pixels_of(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Return the image as a native array with contiguous rows, and its own mask."""
+    """Return the image as a native array with contiguous rows, and the mask that it brings."""
     mask: Any = None
     frame = image if isinstance(image, Frame) else frame_of(image)
     if frame is not None:
@@ -110,7 +110,7 @@ def pixels_of(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArra
 
 
 def _with_colours_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Leave out axes of length 1, and put three colours that come first last."""
+    """Remove axes of length 1, and move a first axis of three colours to the end."""
     kept = tuple(length for length in array.shape if length != 1)
     if array.ndim > 2 and len(kept) > 1:
         array = array.reshape(kept)

@@ -1,4 +1,4 @@
-"""Star lists as callers give them, and the rows of the stars that can be used."""
+"""Reads star lists given by callers, and selects the rows of the usable stars."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ it, and the farthest is outside by more than a fit to a star at the edge."""
 
 @dataclass(frozen=True)
 class StarList:
-    """A list of stars: those that have a position, and a brightness where any star has one.
+    """The usable stars of a list: with a position and, if any star has one, a brightness.
 
     Attributes
     ----------
     columns : dict of ndarray
         Columns of these stars by the names of `Centroids`, in pixels from the image's centre.
     rows : ndarray of int
-        The row of each in the list that was given, ascending.
+        Row of each star in the given list, ascending.
     length : int
-        Rows of that list.
+        Number of rows of the given list.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -56,7 +56,7 @@ class StarList:
         origin: Origin | None = None,
         image_shape: tuple[int, int] | None = None,
     ) -> StarList:
-        """Read a list in any form that `Centroids.from_any` takes; arguments as there."""
+        """Read a list in any form that `Centroids.from_any` takes, with the same arguments."""
         if isinstance(given, cls):
             return given
         origin = None if origin is None else known_origin(origin)
@@ -85,11 +85,11 @@ class StarList:
 
     @cached_property
     def stars(self) -> CentroidColumns:
-        """The stars that can be used."""
+        """The usable stars."""
         return CentroidColumns(**self.columns)
 
     def detections(self) -> dict[str, Any]:
-        """Give the rows of the list as the extension module takes them, NaN for stars left out."""
+        """Return the rows of the list for the extension module, with NaN for excluded stars."""
         filled = np.full((len(self.rows), 3), np.nan)
         for k, name in enumerate(("x", "y", "brightness")):
             if name in self.columns:
@@ -103,7 +103,7 @@ class StarList:
         }
 
     def _every(self, values: Floats) -> Floats:
-        """Give values of the stars as those of the whole list."""
+        """Expand values of the stars to all rows of the list, with NaN for excluded stars."""
         if len(self.rows) == self.length:
             return values
         every = np.full((self.length, *values.shape[1:]), np.nan)
@@ -111,7 +111,7 @@ class StarList:
         return every
 
     def at(self, rows: NDArray[Any], name: str = "centroids") -> CentroidColumns:
-        """Give the stars of some rows of the list."""
+        """Return the stars of some rows of the list."""
         places = np.searchsorted(self.rows, rows)
         there = places < len(self.rows)
         if not (there.all() and np.array_equal(self.rows[places], rows)):
@@ -123,7 +123,7 @@ class StarList:
 
 
 def _as_centroids(given: Any) -> CentroidColumns | None:
-    """`Centroids` that were given as such, in a result or star by star; `None` of other lists."""
+    """Return `Centroids` given directly, in a result or star by star; `None` for other lists."""
     if isinstance(given, CentroidColumns):
         return given
     if isinstance(getattr(given, "centroids", None), CentroidColumns):
@@ -133,7 +133,7 @@ def _as_centroids(given: Any) -> CentroidColumns | None:
 
 
 def _gather(stars: Sequence[Centroid]) -> CentroidColumns:
-    """`Centroids` of views, which may be of different frames."""
+    """Make columns of single stars, which may be of different frames."""
     columns = {
         name: np.array([getattr(star._stars, name)[star._index] for star in stars])
         for name in COLUMNS
@@ -142,7 +142,7 @@ def _gather(stars: Sequence[Centroid]) -> CentroidColumns:
 
 
 def _check_columns(values: dict[str, NDArray[Any]]) -> None:
-    """Refuse columns of different lengths, and infinite numbers: what is missing is NaN."""
+    """Refuse columns of different lengths, and infinite numbers; missing numbers are NaN."""
     length = values["x"].shape[:1]
     for name, column in values.items():
         if np.shape(column)[:1] != length or (name in ("x", "y") and np.ndim(column) != 1):
@@ -165,7 +165,7 @@ def _center(
     image_shape: tuple[int, int] | None,
     source: str,
 ) -> None:
-    """Count positions from the image's centre, and check that they lie in the image."""
+    """Convert positions to the image's centre as origin, and check that they lie in the image."""
     if origin != "center":
         if image_shape is None:
             raise InputError(
@@ -183,7 +183,7 @@ def check_inside(
     origin: Origin,
     source: str,
 ) -> None:
-    """Refuse positions (from the centre) that lie outside the image, and tell the likely cause."""
+    """Refuse positions (from the centre) outside the image; the message names the likely cause."""
     if image_shape is None or not len(x):
         return
     width, height = image_size(image_shape)
@@ -204,7 +204,7 @@ def check_inside(
 def _lie_inside(
     lowest: tuple[float, float], highest: tuple[float, float], width: float, height: float
 ) -> bool:
-    """Whether positions lie in an image or near it, by the least and greatest x and y of them."""
+    """Whether positions with these least and greatest x and y lie in an image or near it."""
     sides = zip(lowest, highest, (width, height), strict=True)
     return all(
         max(-low, high) <= 0.5 * side + max(EDGE_MARGIN * side, EDGE_MARGIN_PX)
@@ -218,7 +218,7 @@ def _repair(
     image_shape: tuple[int, int],
     origin: Origin,
 ) -> str:
-    """Tell the origin, or the order of the columns, with which the positions lie inside."""
+    """Suggest the origin, or the order of the columns, with which the positions lie inside."""
     height, width = image_shape
     given, corner = center_of(origin, image_shape), center_of("corner", image_shape)
     column, row = (
@@ -250,7 +250,7 @@ def _repair(
 
 
 def _check_brightness(light: Floats) -> None:
-    """Refuse light that is none: more than one star, all of them negative."""
+    """Refuse brightness that is negative for all of several stars."""
     if len(light) > 1 and light.max() < 0.0:
         raise InputError(
             "centroids: every brightness is negative; if these are magnitudes, give a table with "

@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 
 @named
 class Centroid:
-    """One star: of a `Centroids` a light view, not a copy; or made by hand.
+    """One star: a view of one row of a `Centroids`, not a copy; or made from numbers.
 
     Attributes are those of `Centroids`, in the singular: `x`, `y`, `brightness`,
     `brightness_error`, `snr`, `peak`, `background`, `elongation`, `sharpness`, `fwhm` are floats,
@@ -37,7 +37,7 @@ class Centroid:
     x, y : float
         Position in pixels from the image's centre.
     brightness : float, optional
-        Light above the background. Default: NaN, unknown.
+        Flux above the background. Default: NaN, unknown.
     **measured
         Any other attribute of `Centroids`, for one star: `brightness_error`, `cov`,
         `position_cov`, `peak`, `background`, `sharpness`, `num_pixels`, `flags`.
@@ -45,7 +45,7 @@ class Centroid:
     Raises
     ------
     InputError
-        If a number is none, or the position is not finite.
+        If an argument is not a number, or the position is not finite.
 
     Examples
     --------
@@ -75,24 +75,24 @@ class Centroid:
 
     @classmethod
     def _view(cls, stars: CentroidColumns, index: int) -> Centroid:
-        """One star of many."""
+        """Make a view of one star of many."""
         self = cls.__new__(cls)
         self._stars, self._index = stars, index
         return self
 
     @property
     def x(self) -> float:
-        """Column less half the width, in pixels; + is right."""
+        """Column minus half the width, in pixels; positive to the right."""
         return float(self._stars.x[self._index])
 
     @property
     def y(self) -> float:
-        """Row less half the height, in pixels; + is down."""
+        """Row minus half the height, in pixels; positive downwards."""
         return float(self._stars.y[self._index])
 
     @property
     def brightness(self) -> float:
-        """Light above the background, in units of the image."""
+        """Flux above the background, in units of the image."""
         return float(self._stars.brightness[self._index])
 
     @property
@@ -102,7 +102,7 @@ class Centroid:
 
     @property
     def snr(self) -> float:
-        """`brightness` over its error."""
+        """`brightness` divided by its error."""
         return self.brightness / self.brightness_error
 
     @property
@@ -134,7 +134,7 @@ class Centroid:
 
     @property
     def elongation(self) -> float:
-        """Ratio of the axes of the image."""
+        """Ratio of the axes of the star's image."""
         return float(_elongation(self.cov))
 
     @property
@@ -181,7 +181,7 @@ def _unknown(shape: tuple[int, ...]) -> FloatArray:
 @named
 @dataclass(frozen=True, eq=False, repr=False)
 class CentroidColumns(Sequence[Centroid]):
-    """The columns of `Centroids`, which explains them."""
+    """The columns of `Centroids`, described there."""
 
     x: FloatArray
     y: FloatArray
@@ -228,7 +228,7 @@ class CentroidColumns(Sequence[Centroid]):
         return tuple(f.name for f in fields(cls))
 
     def to_corner(self, image_shape: tuple[int, int]) -> FloatArray:
-        """Columns and rows of the positions: counted from the corner, 0-based.
+        """Return the positions as columns and rows, counted from the corner, 0-based.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class CentroidColumns(Sequence[Centroid]):
         return self.xy + center_of("corner", image_shape)
 
     def to_fits(self, image_shape: tuple[int, int]) -> FloatArray:
-        """Positions as FITS counts them: from the corner, 1-based.
+        """Return the positions as FITS counts them: from the corner, 1-based.
 
         Parameters
         ----------
@@ -271,7 +271,7 @@ class CentroidColumns(Sequence[Centroid]):
 
     @property
     def snr(self) -> FloatArray:
-        """`brightness` over its error, shape (n,)."""
+        """`brightness` divided by its error, shape (n,)."""
         return self.brightness / self.brightness_error
 
     @property
@@ -286,11 +286,11 @@ class CentroidColumns(Sequence[Centroid]):
 
     @property
     def xy(self) -> FloatArray:
-        """Positions, shape (n, 2)."""
+        """Positions in pixels from the image's centre, shape (n, 2)."""
         return np.column_stack([self.x, self.y])
 
     def table(self) -> Table:
-        """All columns as an `astropy.table.Table`, positions and shapes with their units.
+        """Return all columns as an `astropy.table.Table`, with units for positions and shapes.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Header cards as programs write them: made sound for astropy, and read with units and commas."""
+"""Reads header cards as programs write them, and repairs cards that astropy cannot read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 CARD = 80
 
 _DIGITS = r"(?:\d+\.?\d*|\.\d+)(?:[DE][+-]?\d+)?"
-#: Cards that astropy reads as they stand; all others are looked at one by one.
+#: Cards that astropy reads unchanged; all other cards are checked one by one.
 _SOUND = re.compile(
     r"(?:COMMENT|HISTORY| {8}).*|CONTINUE  +'(?:[^']|'')*' *(?:/.*)?"
     r"|(?!CONTINUE)(?=[A-Z0-9_-]+ *=)(?P<name>[A-Z0-9_ -]{8})= +"
     rf"(?:'(?P<text>(?:[^']|'')*)'|(?P<logical>[TF])|(?P<number>[+-]?{_DIGITS}))? *"
     r"(?:/(?P<comment>.*))?"
 )
-#: A number with a decimal point or comma, and what follows it.
+#: A number with a decimal point or comma, and the text after it.
 _NUMBER = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[EeDd][+-]?\d+)?)\s*(.*)")
 #: Three digits after a comma may be thousands, unless only a zero stands before it.
 _THOUSANDS = re.compile(r"[+-]?0*[1-9]\d{0,2},\d{3}")
@@ -32,11 +32,11 @@ _COMMENT_UNIT = re.compile(r"[\[(]\s*([A-Za-z/]+)\s*[\])]|\bin ([A-Za-z]+)")
 
 
 class Cards(Mapping[str, Any]):
-    """Cards of a header by their keywords, each read when its value is asked for.
+    """Cards of a header by their keywords; a card is parsed when its value is requested.
 
-    As a header of astropy, which `header` makes of it, and many times as fast. Cards that are no
-    FITS (a decimal comma, text without quotes, control characters) become the number they stand
-    for, or text.
+    This behaves like a header of astropy, to which `header` converts it, but is many times as fast.
+    Cards that are not valid FITS (a decimal comma, text without quotes, control characters) become
+    the number that they represent, or text.
 
     Parameters
     ----------
@@ -46,23 +46,23 @@ class Cards(Mapping[str, Any]):
     Attributes
     ----------
     text : str
-        The same, with cards that astropy cannot read made sound, and
+        The text with repaired cards in place of those that astropy cannot read.
     notes : list of str
-        a note on each of them.
+        One note for each repaired card.
     """
 
     def __init__(self, text: str) -> None:
         self.notes: list[str] = []
         if not (text.isascii() and text.isprintable()):
-            # A character that is no ASCII stands in comments mostly; NUL is padding of C programs.
+            # Non-ASCII characters mostly occur in comments; NUL is padding by C programs.
             text = re.sub(r"[^\x00-\x7e]", "?", text)
             text = re.sub(r"[\x00-\x1f]", " ", text)
         cards = [text[i : i + CARD].ljust(CARD) for i in range(0, len(text), CARD)]
-        #: The first card of each keyword: matched, or as text where astropy has to read it.
+        #: The first card of each keyword: matched, or as text if astropy must read it.
         self._found: dict[str, re.Match[str] | str] = {}
         last = ""
         for i, card in enumerate(cards):
-            # What continues text has to follow text that ends in the sign for it.
+            # A CONTINUE card must follow a text that ends in the continuation sign (&).
             continues = card.startswith("CONTINUE")
             match = _SOUND.fullmatch(card)
             if match is None or (continues and not (i and "&'" in cards[i - 1])):
@@ -86,14 +86,14 @@ class Cards(Mapping[str, Any]):
             self._found[name] = (begun if isinstance(begun, str) else begun.string) + card
 
     def header(self) -> Header:
-        """Header of astropy with these cards."""
+        """Return an astropy header with these cards."""
         from astropy.io.fits import Header
 
-        with quiet:  # of odd keywords
+        with quiet:  # suppresses warnings about odd keywords
             return Header.fromstring(self.text)
 
     def without(self, pattern: re.Pattern[str]) -> str:
-        """Text of the cards whose keywords do not begin with a pattern."""
+        """Return the text of the cards whose keywords do not begin with a pattern."""
         cards = (self.text[i : i + CARD] for i in range(0, len(self.text), CARD))
         return "".join(card for card in cards if not pattern.match(card))
 
@@ -132,17 +132,17 @@ class Cards(Mapping[str, Any]):
 
 
 def cards_of(header: Any) -> Cards:
-    """Cards of a header of astropy."""
+    """Return the cards of an astropy header."""
     if isinstance(header, Cards):
         return header
     return Cards(header.tostring(sep="", endcard=False, padding=False))
 
 
 def _by_astropy(found: re.Match[str] | str) -> tuple[str, Any, str]:
-    """Keyword, value and comment of a card of no common form."""
+    """Return keyword, value and comment of a card of an uncommon form, read by astropy."""
     from astropy.io.fits import Card
 
-    with quiet:  # of odd keywords
+    with quiet:  # suppresses warnings about odd keywords
         card = Card.fromstring(found if isinstance(found, str) else found.string)
         value = None if type(card.value).__name__ == "Undefined" else card.value
         return str(card.keyword).upper(), value, str(card.comment)
@@ -153,7 +153,7 @@ def _real(number: str) -> float:
 
 
 def _mended(card: str, notes: list[str]) -> str:
-    """Return the card if astropy reads it, else one with the same content that it does read."""
+    """Return the card if astropy reads it, else a readable card with the same content."""
     from astropy.io.fits import Card
     from astropy.io.fits.verify import VerifyError
 
@@ -196,7 +196,7 @@ def number_of(value: Any, units: Mapping[str, float] | None = None, unit: str = 
     units : mapping of str to float, optional
         Units that may follow, in lower case, with their factors.
     unit : str, default ""
-        Unit of a number that names none.
+        Unit of a number without a unit.
     """
     if isinstance(value, str):
         found = _NUMBER.fullmatch(value.strip())
@@ -217,7 +217,7 @@ def number_of(value: Any, units: Mapping[str, float] | None = None, unit: str = 
 def card_number(
     header: Any, name: str, units: Mapping[str, float] | None = None, unit: str = ""
 ) -> float | None:
-    """Return the number of a card, in the unit that its value or its comment names."""
+    """Return the number of a card, converted from the unit that its value or comment names."""
     if name not in header:
         return None
     for words in _COMMENT_UNIT.findall(_comment(header, name) if units else ""):

@@ -1,4 +1,4 @@
-"""The celestial WCS of a header, for the pixels of the image that was read."""
+"""Reads the celestial WCS of a header, for the pixels of the image that was read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
     from astropy.wcs import WCS, Sip
 
-#: Cards of a WCS that hold numbers. A parser that cannot read one takes its default, mostly 0.
+#: Cards of a WCS that hold numbers. If a parser cannot read one of them, it uses its default,
+#: mostly 0.
 _NUMBERS = re.compile(
     r"(CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC)\d_\d|[AB]P?_\d_\d|PV\d_\d+|LONPOLE|LATPOLE"
 )
-#: Cards that put more before the linear part of a WCS than SIP: tables, and the terms of SCAMP.
+#: Cards of distortion other than SIP: tables, and the terms of SCAMP.
 _FURTHER = re.compile(r"PV\d|CPDIS|CPERR|D[PQ]\d|D2IM|AXISCORR")
 #: Polynomials of the SIP convention: to the tangent plane, and back.
 SIP = ("A", "B", "AP", "BP")
@@ -30,7 +31,7 @@ _SIP_CARD = re.compile(r"([AB]P?)_(ORDER|DMAX|(\d)_(\d))")
 def celestial_wcs(
     header: Header | Cards, axes: tuple[int, int], origin: tuple[int, int], shape: tuple[int, int]
 ) -> WCS | None:
-    """Give the WCS for 0-based pixels of an image cut from the file's; None without a usable one.
+    """Return the WCS for 0-based pixels of the image that was read; None without a usable WCS.
 
     Parameters
     ----------
@@ -46,12 +47,12 @@ def celestial_wcs(
         try:
             cards = cards_of(header)
             return _read(cards, axes, origin, shape) if _has_wcs(cards, axes) else None
-        except Exception:  # astropy's and wcslib's have no common base, and headers no limit
+        except Exception:  # errors of astropy and wcslib have no common base
             return None
 
 
 def _has_wcs(cards: Cards, axes: tuple[int, int]) -> bool:
-    """Whether there are the cards of a WCS of the image's axes, and all are of their type."""
+    """Whether the cards of a WCS for the image's axes exist and have the right types."""
     types = [cards.get(f"CTYPE{axis}") for axis in axes]
     numbers = [cards[name] for name in cards if _NUMBERS.fullmatch(name)]
     return (
@@ -73,7 +74,7 @@ def _read(
         wcs = _plain(cards) or WCS(cards.header(), naxis=2)
     if not wcs.has_celestial:
         return None
-    wcs_to_celestial_frame(wcs)  # raises for a reference system that nobody knows
+    wcs_to_celestial_frame(wcs)  # raises an error for an unknown reference system
     row, column = origin
     wcs = wcs[row:, column:]
     height, width = shape
@@ -82,10 +83,10 @@ def _read(
 
 
 def _plain(cards: Cards) -> WCS | None:
-    """WCS of cards that wcslib understands, and of SIP polynomials as the convention has them.
+    """Make the WCS of cards that wcslib reads, with SIP polynomials that follow the convention.
 
-    None of others. Astropy reads all cards several times, and takes each coefficient out of them by
-    itself, before it comes to the same: ten times the time.
+    None for other cards. Astropy would give the same WCS, but takes ten times as long: it reads all
+    cards several times, and extracts each coefficient separately.
     """
     from astropy.wcs import WCS, Wcsprm
 
@@ -107,7 +108,7 @@ def _plain(cards: Cards) -> WCS | None:
 
 
 def _sip(cards: Cards) -> Sip | None:
-    """SIP polynomials of cards that follow the convention."""
+    """Return the SIP polynomials of cards that follow the convention, else None."""
     from astropy.wcs import Sip
 
     follows = all(str(cards[f"CTYPE{axis}"]).rstrip().endswith("-TAN-SIP") for axis in (1, 2))

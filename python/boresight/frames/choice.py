@@ -1,4 +1,4 @@
-"""Choice of the HDU that holds the frame, where a FITS file has several."""
+"""Chooses the HDU that holds the frame, if a FITS file has several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boresight.frames.cards import Cards
 #: Words in the names of HDUs that hold the exposure.
 SCIENCE_WORDS = {"sci", "science", "image", "data", "exposure", "intensity", "calibrated"}
 
-#: Words in the names of HDUs that hold something about the exposure: masks, errors, lookup arrays.
+#: Words in the names of HDUs that hold data about the exposure: masks, errors, lookup arrays.
 AUXILIARY_WORDS = {
     "mask", "masks", "bpm", "bpix", "badpix", "bad", "dq", "quality", "flag", "flags",
     "err", "error", "errors", "errs", "sigma", "std", "stddev", "stdev", "rms", "noise",
@@ -26,11 +26,12 @@ AUXILIARY_WORDS = {
     "wcs", "thumbnail", "preview",
 }  # fmt: skip
 
-#: An image of so much of the largest one's area may be the exposure; smaller ones are previews.
+#: Least area of an image that may be the exposure, as a fraction of the largest image's area;
+#: smaller images are previews.
 COMPARABLE_AREA = 0.5
 
 
-#: How an HDU is named: by its number, its EXTNAME, or EXTNAME and EXTVER.
+#: Name of an HDU: its number, its EXTNAME, or EXTNAME and EXTVER.
 HduName = int | str | tuple[str, int]
 
 Load = Callable[[tuple[int, ...], slice, slice], NDArray[Any]]
@@ -38,11 +39,11 @@ Load = Callable[[tuple[int, ...], slice, slice], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Hdu:
-    """An HDU of a file or of astropy, read as far as its header.
+    """An HDU of a file or of astropy, of which only the header has been read.
 
-    `shape` is in numpy's order, empty where there is no array; `load(leading, rows, part)` gives
-    ``[*leading, rows]`` of the array, and of each row, with its axes in one, the numbers `part`,
-    in native byte order.
+    `shape` is in numpy's order, and empty if there is no array. `load(leading, rows, part)` returns
+    ``[*leading, rows]`` of the array, in native byte order; all further axes of a row are flattened
+    to one, from which the elements `part` are taken.
     """
 
     index: int
@@ -58,7 +59,7 @@ class Hdu:
         """EXTNAME, or another card that names the HDU."""
         for card in ("EXTNAME", "HDUNAME"):
             value = str(self.header.get(card, "")).strip()
-            if value and value != "COMPRESSED_IMAGE":  # which says nothing of the image
+            if value and value != "COMPRESSED_IMAGE":  # a name without information
                 return value
         return ""
 
@@ -71,7 +72,7 @@ class Hdu:
 
     @property
     def axes(self) -> Axes | None:
-        """Axes of the frame in the array; None if it holds none."""
+        """Axes of the frame in the array; None if the array holds no frame."""
         return frame_axes(self.shape)
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ class Hdu:
 
 @dataclass(frozen=True)
 class Axes:
-    """Which axes of an array, in numpy's order, are a frame's rows, columns and colours."""
+    """Axes of an array, in numpy's order, that are a frame's rows, columns and colours."""
 
     row: int
     column: int
@@ -89,7 +90,7 @@ class Axes:
 
 
 def frame_axes(shape: tuple[int, ...]) -> Axes | None:
-    """Find the axes of a frame: two, besides those of length 1, or three with three colours."""
+    """Find the axes of a frame: two, or three with three colours, apart from axes of length 1."""
     kept = [axis for axis, length in enumerate(shape) if length != 1]
     if 0 in shape:
         return None
@@ -103,7 +104,7 @@ def frame_axes(shape: tuple[int, ...]) -> Axes | None:
 
 
 def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hdu, Axes, list[str]]:
-    """Find the HDU wanted, or else the one that holds the exposure, and say if that is a guess."""
+    """Find the requested HDU, or the one with the exposure; a note says if this is a guess."""
     if wanted is not None:
         hdu = _named(hdus, wanted, source)
         if hdu.axes is None:
@@ -133,7 +134,7 @@ def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hd
 
 
 def _aside(hdus: Sequence[Hdu], images: Sequence[Any]) -> str:
-    """Tell how to get at what a file without a frame holds."""
+    """Return advice on reading the content of a file without a frame."""
     if images:
         return ", and masks and the like only if hdu= names them"
     if any(len(hdu.shape) > 2 for hdu in hdus):
@@ -193,7 +194,7 @@ def _of_name(hdus: Sequence[Hdu], name: str, version: int | None) -> list[Hdu]:
 
 
 def _number(value: Any) -> int | None:
-    """Return a whole number, also one of numpy or in words; None of anything else."""
+    """Return a whole number, also one of numpy or as text; None for anything else."""
     try:
         number = value if isinstance(value, str) else operator.index(value)
         return None if isinstance(value, bool) else int(number)

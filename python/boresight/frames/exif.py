@@ -1,4 +1,4 @@
-"""EXIF of pictures: its names and values, and the time it tells as header cards."""
+"""Reads EXIF of pictures: tags by name, and the time of the exposure as header cards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from boresight.frames.fits import DAMAGE
 
-#: Directories of EXIF: that of the exposure.
+#: Number of the EXIF directory with the data of the exposure.
 _EXPOSURE_DIRECTORY = 0x8769
 
 #: Values of the tag Orientation, other than 1: how a viewer turns the picture.
@@ -17,7 +17,7 @@ ORIENTATIONS = {2: "mirrored left to right", 3: "turned by 180 degrees", 4: "mir
 
 
 def exif_of(picture: Any) -> dict[str, Any]:
-    """Tags of a Pillow image by their names; empty where there are none, or they are damaged."""
+    """Return the tags of a Pillow image by name; empty if there are none or they are damaged."""
     from PIL.ExifTags import TAGS
 
     try:
@@ -29,7 +29,7 @@ def exif_of(picture: Any) -> dict[str, Any]:
 
 
 def time_cards(exif: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the exposure's time that EXIF tells, as cards of FITS."""
+    """Return the time of the exposure in EXIF, as FITS cards."""
     start = str(exif.get("DateTimeOriginal", "")).strip("\0 ")
     if not start:
         return {}

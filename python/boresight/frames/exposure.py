@@ -1,7 +1,7 @@
-"""The middle of an exposure, from the cards of a header.
+"""Finds the middle of an exposure from the cards of a header.
 
-Cards of time are written in many ways. Each is read if there is one way to read it; if there is
-none, or if cards contradict each other, the time is unknown and a note says why.
+Time cards are written in many ways. A card is used if it can be read in exactly one way. If no card
+can be used, or if cards contradict each other, the time is unknown and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MIDDLE = ("DATE-AVG", "MJD-AVG", "DATE-MID", "MJD-MID")
 START = ("DATE-BEG", "DATE-OBS", "DATE_OBS", "DATEOBS", "MJD-BEG", "MJD-OBS", "MJD_OBS")
 END = ("DATE-END", "MJD-END")
 
-#: Cards of the time of day that belong to dates without one, and whether they say UTC by name.
+#: Cards of the time of day, for dates without one. Names that begin with UT mean UTC.
 START_CLOCK = ("TIME-BEG", "TIME-OBS", "TIME_OBS", "UTC-BEG", "UTC-OBS", "UT-OBS", "UTSTART",
                "UT-START", "UTCSTART", "UTC", "UT")  # fmt: skip
 END_CLOCK = ("TIME-END", "UTC-END", "UT-END", "UTEND", "UTCEND")
 MIDDLE_CLOCK = ("TIME-AVG", "TIME-MID", "UTC-AVG", "UTC-MID", "UTMIDDLE")
 
-#: Cards of the exposure time, with the unit of a number that names none.
+#: Cards of the exposure time, with the unit of a number without a unit.
 EXPOSURE = {"EXPTIME": "s", "EXPOSURE": "s", "EXP_TIME": "s", "EXP-TIME": "s", "EXPOSTIM": "s",
             "XPOSURE": "s", "ITIME": "s", "EXPT": "s", "EXPOINUS": "us"}  # fmt: skip
 #: Cards of the time from start to end, with interruptions.
@@ -53,22 +53,24 @@ SECONDS = {
 SCALES = {"": "utc", "UTC": "utc", "UT": "utc", "GMT": "utc", "Z": "utc", "UT1": "utc",
           "TAI": "tai", "IAT": "tai", "GPS": "gps", "TT": "tt", "TDT": "tt", "ET": "tt",
           "TDB": "tdb", "TCB": "tcb", "TCG": "tcg"}  # fmt: skip
-#: TAI less GPS time, in seconds.
+#: TAI minus GPS time, in seconds.
 TAI_LESS_GPS = 19.0
 
-#: Julian dates of 1 January 1970 and 2000, noon, and the days of a Julian year.
+#: Julian dates of 1 January 1970 (midnight) and 2000 (noon), and the days of a Julian year.
 JULIAN_1970, JULIAN_2000, JULIAN_YEAR = 2440587.5, 2451545.0, 365.25
 #: Years in which frames were taken; other values stand for an unset clock or a mutilated card.
 YEARS = (1850, 2150)
-#: Values of clocks that were never set, to half a millisecond, in days.
+#: Julian dates of clocks that were never set, and the tolerance of this test (half a millisecond),
+#: in days.
 UNSET, HALF_MS = (JULIAN_1970, 2400000.5), 0.5e-3 / 86400.0
 
-#: The longest exposure in seconds; beyond, the card holds something else.
+#: Longest exposure in seconds; a larger number is not an exposure time.
 MAX_EXPOSURE = 30 * 86400.0
-#: Cards that tell the same time may differ by so many seconds and the exposure: they are rounded.
+#: Tolerances of times on different cards, which may be rounded, in seconds: of the middle or end
+#: against the start, and (plus the exposure time) of several cards of the start.
 ROUNDING = 2.0
 COARSE_ROUNDING = 120.0
-#: A middle or an end may be so far from what start and exposure tell, in seconds: stacks of frames.
+#: Largest excess of a middle or an end over start and exposure time, in seconds, as in stacks.
 LONGEST_STACK = 86400.0
 
 _DATE = re.compile(
@@ -85,7 +87,7 @@ _ZONE = re.compile(r"(.*?)\s*(Z|UTC?|GMT|[+-]\d\d:?\d\d)", re.IGNORECASE)
 def mid_exposure(
     header: Mapping[str, Any], primary: Mapping[str, Any]
 ) -> tuple[Time | None, list[str]]:
-    """Middle of an exposure, from the cards of the image's HDU and the primary one, and notes."""
+    """Return the middle of an exposure, from cards of the image's and primary HDU, and notes."""
     reader = _Reader(header, primary)
     with quiet:
         time = reader.middle()
@@ -93,7 +95,7 @@ def mid_exposure(
 
 
 class _Reader:
-    """The cards of one frame's headers, and notes on those that cannot be read."""
+    """Reads the time cards of a frame's headers, and keeps notes on unreadable cards."""
 
     def __init__(self, header: Mapping[str, Any], primary: Mapping[str, Any]) -> None:
         self._headers = (header,) if header is primary else (header, primary)
@@ -101,7 +103,7 @@ class _Reader:
         self._scale = self._time_scale()
 
     def middle(self) -> Time | None:
-        """Middle of the exposure, if the cards tell it and agree."""
+        """Return the middle of the exposure, if the cards give it and agree."""
         start = self._agreed(self._instants(START, START_CLOCK))
         ends = self._instants(END, END_CLOCK)
         middles = self._instants(MIDDLE, MIDDLE_CLOCK)
@@ -126,12 +128,12 @@ class _Reader:
         if length is not None:
             return _later(start, length / 2)
         if unreadable or any(self._card(name) is not None for name in END):
-            return None  # which a note has said already
+            return None  # a note says so already
         self.notes.append("no card tells the exposure time; the time is that of its start")
         return start
 
     def _span(self, start: Time, end: tuple[str, Time], length: float | None) -> float | None:
-        """Seconds from start to end; None if the end says nothing, negative if it is wrong."""
+        """Return the seconds from start to end; None if the two are equal, negative if wrong."""
         name, instant = end
         span = _seconds(start, instant)
         if span == 0 and length:
@@ -150,20 +152,20 @@ class _Reader:
         self.notes.append(f"{name} contradicts {other}; the time is unknown")
 
     def _agreed(self, starts: Sequence[tuple[str, Time]]) -> Time | str | None:
-        """Start that all cards tell, or a sentence on two that differ."""
+        """Return the start on which all cards agree, or a sentence on two that differ."""
         if not starts:
             return None
         name, first = starts[0]
         exposure, _ = self._exposure()
         for other, instant in starts[1:]:
-            whole = other.startswith("MJD") and float(instant.mjd) % 1 == 0  # the day alone
+            whole = other.startswith("MJD") and float(instant.mjd) % 1 == 0  # a date only
             tolerance = (exposure or 0.0) + COARSE_ROUNDING
             if not whole and abs(_seconds(first, instant)) > tolerance:
                 return f"{name} and {other} contradict each other; the time is unknown"
         return first
 
     def _card(self, name: str) -> Any:
-        """Value of a card, of the image's HDU if it has it; None if it is empty or missing."""
+        """Return a card's value, from the image's HDU first; None if it is empty or missing."""
         source = self._source(name)
         return None if source is None else source[name]
 
@@ -178,7 +180,7 @@ class _Reader:
         self.notes.append(f"{name} = {self._card(name)!r} {why}")
 
     def _time_scale(self) -> str | None:
-        """Scale of times that name none; None if it is one that nobody else knows."""
+        """Return the scale of times that name none; None if TIMESYS is unknown."""
         value = self._card("TIMESYS")
         name = "" if value is None else str(value).strip().upper()
         scale = SCALES.get(re.sub(r"\(.*\)$", "", name))
@@ -187,7 +189,7 @@ class _Reader:
         return scale
 
     def _exposure(self) -> tuple[float | None, bool]:
-        """Seconds from start to end as cards tell, and whether one was there but unreadable."""
+        """Return the exposure time in seconds, and whether all its cards are unreadable."""
         lengths: list[float] = []
         unreadable = False
         for names in (EXPOSURE, ELAPSED):
@@ -202,11 +204,11 @@ class _Reader:
                     continue
                 lengths.append(seconds)
                 break
-        # What elapsed includes interruptions, unless it is that of one of several exposures.
+        # The elapsed time includes interruptions, unless it is that of one of several exposures.
         return (max(lengths) if lengths else None), unreadable and not lengths
 
     def _instants(self, names: Sequence[str], clocks: Sequence[str]) -> list[tuple[str, Time]]:
-        """All instants that cards tell, each with its card's name."""
+        """Return all instants on these cards, each with its card's name."""
         found = []
         for name in names:
             if self._card(name) is None:
@@ -228,7 +230,7 @@ class _Reader:
         return self._instant(name, day, format="mjd")
 
     def _date(self, name: str, clocks: Sequence[str]) -> Time | None:
-        """Instant of a date card, with the time of day from another card if it has none."""
+        """Return the instant of a date card, with the time of day from another card if needed."""
         text, scale, offset = _zone(str(self._card(name)).strip())
         match = re.match(r"([\d/-]+)(?:\s*[T_ ]\s*(.+))?$", text, re.IGNORECASE)
         day = None if match is None else _day(match[1])
@@ -251,7 +253,7 @@ class _Reader:
     def _date_and_clock(
         self, name: str, day: str, other: str, clocks: Sequence[str]
     ) -> Time | None:
-        """Instant of a date and of the card with its time of day, which may hold all of it."""
+        """Return the instant of a date and a card of the time of day, which may hold both."""
         text, scale, offset = _zone(str(self._card(other)).strip())
         if "T" in text.upper():
             return self._date(other, ()) if other not in START else None
@@ -266,19 +268,19 @@ class _Reader:
         return _later(midnight, seconds)
 
     def _seconds_of_day(self, name: str) -> float | None:
-        """Read a number: seconds of the day, or of the unit that the card names."""
+        """Read a number as time of day, in seconds or in the unit that the card names."""
         source = self._source(name)
         named = card_number(source, name, SECONDS, "?")
         seconds = named if named is not None else card_number(source, name)
         if seconds is None or not 0 <= seconds < 86401:
             return None
-        # A bare number up to 24 may be hours or seconds.
+        # A number up to 24 without a unit may be hours or seconds: it is refused.
         return seconds if named is not None or seconds > 24 else None
 
     def _instant(
         self, name: str, value: Any, scale: str | None = None, offset: float = 0.0, **form: str
     ) -> Time | None:
-        """Time of a value in a scale, that of TIMESYS by default, less an offset in seconds."""
+        """Convert a value in a scale (default: TIMESYS) to a Time, minus an offset in seconds."""
         from astropy.time import Time
 
         scale = scale or self._scale
@@ -286,7 +288,7 @@ class _Reader:
             self._unread("TIMESYS", f"is no time scale that is known here; {name} is not used")
             return None
         try:
-            # Told the form of text, astropy need not try all that it knows.
+            # With the format given, astropy need not try all its formats.
             form = {"format": "isot", **form}
             time = Time(value, scale="tai" if scale == "gps" else scale, **form)
         except (ValueError, TypeError, LookupError, ArithmeticError):
@@ -296,8 +298,9 @@ class _Reader:
 
 
 def _is_of_an_exposure(instant: Time) -> bool:
-    """Whether a clock that was set can have told this."""
-    # By the Julian date, since astropy takes as long for each other form as for a new instant.
+    """Whether the instant is in the years of exposures and not that of an unset clock."""
+    # The Julian date is used, because conversion to another format takes astropy as long as a new
+    # instant.
     year = 2000.0 + (instant.jd1 - JULIAN_2000 + instant.jd2) / JULIAN_YEAR
     unset = any(abs(instant.jd1 - day + instant.jd2) < HALF_MS for day in UNSET)
     return bool(YEARS[0] <= year <= YEARS[1]) and not unset
@@ -319,7 +322,7 @@ def _seconds(start: Time, end: Time) -> float:
 
 
 def _zone(text: str) -> tuple[str, str | None, float]:
-    """Text without its time zone, the scale that it names (or None), its offset in seconds."""
+    """Return the text without its time zone, its scale (or None), and its offset in seconds."""
     match = _ZONE.fullmatch(text)
     if match is None or not re.search(r"\d:?\d", match[1]) or ":" not in match[1]:
         return text, None, 0.0
@@ -351,5 +354,5 @@ def _clock(text: str) -> str | None:
 
 
 def _clock_scale(name: str) -> str | None:
-    """Scale that the name of a card of the time of day says."""
+    """Return the time scale implied by the name of a card of the time of day."""
     return "utc" if name.startswith("UT") else None

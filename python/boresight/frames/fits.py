@@ -1,7 +1,7 @@
-"""Reading FITS: the structure of a file, and the pixels of one of its images.
+"""Reads FITS: the structure of a file, and the pixels of one of its images.
 
 The structure is read here and not by astropy, which refuses a whole file for one card that it
-cannot read. Compressed images are handed to astropy, one by one and with a sound header.
+cannot read. Compressed images are passed to astropy, one by one and with a repaired header.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from boresight.frames.structure import (
     whole_number,
 )
 
-#: Pixels of a tile-compressed image that are taken apart at a time where there is a time-out: some
-#: 50 ms.
+#: Number of pixels of a tile-compressed image that are decompressed at a time if there is a time
+#: limit: they take some 50 ms.
 BAND = 1 << 21
 
-#: Exceptions of astropy, Pillow and the decompressors on damaged files: they have no common base.
+#: Exceptions of astropy, Pillow and the decompressors on damaged files; they share no base class.
 DAMAGE = Exception
 
 
 def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu], list[str]]:
     """Read the headers of a FITS file, and note where its structure breaks off.
 
-    Of a stream, in which going back is slow, the data are read along.
+    For a stream, in which seeking backwards is slow, the data are read immediately.
     """
     hdus: list[Hdu] = []
     offset = 0
@@ -62,7 +62,7 @@ def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu],
 
 
 def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -> tuple[Hdu, int]:
-    """HDU of a header whose data begin at `offset`, and the length of its data in bytes."""
+    """Make the HDU of a header with data at `offset`; return it and the data's length in bytes."""
     header = Cards(text)
     bitpix, shape = array_shape(header)
     size = data_size(header, bitpix, shape, first=index == 0)
@@ -86,7 +86,7 @@ def _nothing(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]
 
 
 def _compressed(file: IO[bytes], index: int, header: Cards, offset: int, size: int) -> Hdu:
-    """HDU of a tile-compressed image, which astropy takes apart."""
+    """Make the HDU of a tile-compressed image, which astropy decompresses."""
     lengths = [
         whole_number(header, f"ZNAXIS{i + 1}", least=0)
         for i in range(whole_number(header, "ZNAXIS"))
@@ -103,8 +103,8 @@ def _compressed(file: IO[bytes], index: int, header: Cards, offset: int, size: i
 
     def load(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
         tall = opened().tile_shape[len(leading)]
-        # In bands of whole tiles, each taken apart once, and only where they are of use: they cost
-        # a quarter of the time.
+        # The image is read in bands of whole tiles, so that each tile is decompressed once. Bands
+        # are used only with a time limit, because they cost about a quarter of the time.
         pixels = tall * math.prod(shape[len(leading) + 1 :])
         step = (max(1, BAND // pixels) if is_limited() else rows.stop) * tall
         starts = [rows.start, *range(step * (rows.start // step + 1), rows.stop, step)]
@@ -124,7 +124,7 @@ def _compressed(file: IO[bytes], index: int, header: Cards, offset: int, size: i
 
 
 def _opened(header: Cards, data: bytes) -> Any:
-    """HDU of astropy of an extension."""
+    """Make an astropy HDU from the header and data of an extension."""
     from astropy.io import fits
 
     primary = fits.PrimaryHDU().header.tostring().encode("ascii")
@@ -134,7 +134,7 @@ def _opened(header: Cards, data: bytes) -> Any:
 
 
 def astropy_hdus(given: Iterable[Any]) -> list[Hdu]:
-    """HDUs of astropy as those of a file."""
+    """Convert HDUs of astropy to `Hdu`."""
     return [_astropy_hdu(index, hdu) for index, hdu in enumerate(given)]
 
 

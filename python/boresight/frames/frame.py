@@ -1,4 +1,4 @@
-"""A frame: an image with what its file says about it."""
+"""A frame: an image with the data that its file has about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Frame"]
 
 
 class _Header:
-    """Header of a frame: its cards, of which a header of astropy is made when it is looked at."""
+    """Header of a frame, stored as cards; it is converted to an astropy header when it is read."""
 
     def __set__(self, frame: Frame, header: Header | Cards | None) -> None:
         vars(frame)["header"] = header
@@ -43,32 +43,32 @@ class _Header:
 @named
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Frame:
-    """An image with what its file says about it.
+    """An image with the data that its file has about it: header, time, mask, EXIF.
 
     Attributes
     ----------
     image : numpy.ndarray
-        Pixels, shape (height, width), in the file's own numeric type (native byte order); of
-        colours the luminance.
+        Pixels, shape (height, width), in the file's own numeric type (native byte order); colours
+        are converted to luminance.
     path : pathlib.Path or None
         The file; None if the frame came from an object in memory.
     header : astropy.io.fits.Header or None
-        Header of the image's HDU, with cards that are not of FITS' form made so (see `notes`);
-        None for image formats.
+        Header of the image's HDU, in which cards that are not valid FITS are repaired (see
+        `notes`); None for pictures.
     time : astropy.time.Time or None
-        Middle of the exposure, where the header tells it.
+        Middle of the exposure, if the header gives it.
     mask : numpy.ndarray or None
         True for pixels without a value (NaN or infinite); None if there are none.
     origin : tuple of int
         0-based (row, column) in the file's image of the pixel ``image[0, 0]``.
     axes : tuple of int
         Numbers of the header's axes (from 1, as in NAXIS1) along the columns and the rows of
-        `image`: (1, 2), unless axes of length 1 or of colours stand before them.
+        `image`: (1, 2), unless axes of length 1 or of colours come first.
     exif : mapping of str to object
         EXIF tags of a picture by their names, such as ``FocalLength``; empty for FITS.
     notes : tuple of str
-        Notes of reading, one sentence each: unreadable cards, a time that is not told, a choice
-        between several images.
+        Notes from reading, one sentence each: unreadable cards, a missing time, a choice between
+        several images.
 
     See Also
     --------
@@ -90,13 +90,13 @@ class Frame:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Tell what is known of the frame besides its pixels, for JSON.
+        """Return the frame's data without its pixels, for JSON.
 
         Returns
         -------
         dict
             ``path``, ``image_shape``, ``dtype``, ``time`` (UTC, ISO 8601), ``origin``, ``hints``
-            (those there are) and ``notes``.
+            (the known ones) and ``notes``.
 
         Examples
         --------
@@ -118,7 +118,7 @@ class Frame:
 
     @property
     def _told(self) -> Header | Cards | None:
-        """The header, or, until somebody looks at that, the cards which it is made of."""
+        """The header, or its cards as long as the header has not been read."""
         return cast("Header | Cards | None", vars(self)["header"])
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ class Frame:
     def wcs(self) -> WCS | None:
         """The header's celestial WCS for 0-based pixels of `image`, or None if it has none.
 
-        None too if it cannot be worked with, or needs tables of the file besides the header.
+        Also None if it is unusable, or needs tables of the file in addition to the header.
         """
         if self._told is None:
             return None
@@ -155,7 +155,7 @@ class Frame:
 
     @property
     def hints(self) -> HeaderHints:
-        """Where the header, or EXIF, says the frame looks, at which scale and rotation."""
+        """Position, scale and rotation of the frame according to its header or EXIF."""
         if self._told is None:
             return HeaderHints.from_exif(self.exif, self.image_shape)
         return HeaderHints.from_header(self._told, self.image_shape, wcs=self.wcs)

@@ -1,4 +1,4 @@
-"""Position, scale and rotation of a frame, as headers and EXIF tell them."""
+"""Reads the position, scale and rotation of a frame from its header or EXIF."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ __all__ = ["HeaderHints"]
 
 ARCSEC = math.radians(1.0) / 3600.0
 
-#: Pairs of cards with a position, in order of preference, and the unit of a right ascension that is
-#: text without one.
+#: Pairs of cards with a position, in order of preference.
 POSITIONS = (("OBJCTRA", "OBJCTDEC"), ("RA", "DEC"), ("CENTRA", "CENTDEC"), ("RA_PNT", "DEC_PNT"),
              ("TELRA", "TELDEC"), ("RA_OBJ", "DEC_OBJ"), ("RA_TARG", "DEC_TARG"),
              ("OBJRA", "OBJDEC"))  # fmt: skip
 
-#: Cards of the scale, in arcsec a pixel unless they name another unit.
+#: Cards of the scale, in arcsec per pixel unless they name another unit.
 SCALES = ("SCALE", "PIXSCALE", "PIXSCAL1", "PIXSCAL", "SECPIX", "SECPIX1")
 SCALE_UNITS = {
     "arcsec": 1.0, "arcsecs": 1.0, "arcsec/pix": 1.0, "arcsec/pixel": 1.0, "arcsec/px": 1.0,
@@ -41,17 +40,17 @@ FOCAL_LENGTHS = ("FOCALLEN", "FOCAL", "FOCLEN", "TELFOCAL")
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "millimeter": 1.0, "millimeters": 1.0,
                "millimetres": 1.0, "meter": 1000.0, "meters": 1000.0, "metres": 1000.0,
                "in": 25.4, "inch": 25.4, "inches": 25.4}  # fmt: skip
-#: Cards of the pixels' size: of binned pixels by convention (SBFITSEXT), and of the sensor's.
+#: Cards of the pixel size: of binned pixels by convention (SBFITSEXT), and of sensor pixels.
 BINNED_PIXEL_SIZES, SENSOR_PIXEL_SIZES = ("XPIXSZ",), ("PIXSIZE1", "PIXSIZE", "PIXSIZEX")
 MICROMETRES = {"um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0,
                "micrometres": 1.0, "mm": 1000.0, "m": 1e6, "nm": 1e-3}  # fmt: skip
 BINNINGS = ("XBINNING", "BINX", "CCDXBIN", "BINNING")
 
-#: Scales that a camera can have, in arcsec a pixel; other values are no scale.
+#: Smallest and largest possible scale of a camera, arcsec per pixel; other values are ignored.
 SCALE_RANGE = (1e-3, 36000.0)
-#: Two sources of one number that differ by more than this share are noted.
+#: Relative difference between two sources of a number above which a note is made.
 AGREEMENT = 0.1
-#: Width of a 35 mm frame, in mm: what EXIF's equivalent focal length refers to.
+#: Width of a 35 mm frame, in mm, to which EXIF's equivalent focal length refers.
 WIDTH_35MM = 36.0
 
 _SEXAGESIMAL = re.compile(
@@ -61,17 +60,17 @@ _SEXAGESIMAL = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class HeaderHints:
-    """Position, scale and rotation of a frame, as its header tells them.
+    """Position, scale and rotation of a frame, according to its header.
 
-    Every value may be missing (None), and wrong: headers tell where a mount believed to point.
+    Every value may be missing (None) or wrong: headers record the assumed pointing of the mount.
 
     Attributes
     ----------
     ra_deg, dec_deg : float or None
-        Position in ICRS, in degrees: of the image's centre if it is that of a WCS, else what the
-        cards call the pointing or the object.
+        Position in ICRS, degrees: of the image's centre if it comes from a WCS, else of the
+        pointing or the object named by the cards.
     scale_arcsec : float or None
-        Arcsec a pixel at the image's centre.
+        Scale at the image's centre, arcsec per pixel.
     fov_deg : float or None
         Horizontal field of view in degrees, edge to edge, of a lens without distortion.
     roll_deg : float or None
@@ -84,10 +83,10 @@ class HeaderHints:
     pixel_ratio : float or None
         Height of a pixel over its width.
     wcs : astropy.wcs.WCS or None
-        The header's WCS for 0-based pixels of the image; None too if it was made for an image of
-        another size, which IMAGEW and IMAGEH tell.
+        The header's WCS for 0-based pixels of the image; also None if IMAGEW and IMAGEH show that
+        it was made for an image of another size.
     sources : mapping of str to str
-        Cards that the values are from, by the name of the attribute.
+        Cards from which the values were read, by the name of the attribute.
     notes : tuple of str
         Cards that cannot be read, and cards that disagree, one sentence each.
 
@@ -119,17 +118,17 @@ class HeaderHints:
     def from_header(
         cls, header: Mapping[str, Any], image_shape: tuple[int, int], *, wcs: WCS | None = None
     ) -> HeaderHints:
-        """Read a header.
+        """Read the hints of a header.
 
         Parameters
         ----------
         header : astropy.io.fits.Header or mapping
-            The cards. Nothing in it raises an error.
+            The cards. Invalid cards raise no error.
         image_shape : (int, int)
             (height, width) in pixels.
         wcs : astropy.wcs.WCS, optional
-            The celestial WCS of the header for 0-based pixels of the image, such as `Frame.wcs`.
-            It goes before all other cards.
+            The celestial WCS of the header for 0-based pixels of the image, such as `Frame.wcs`. It
+            takes precedence over all other cards.
 
         Returns
         -------
@@ -146,12 +145,12 @@ class HeaderHints:
 
     @classmethod
     def from_exif(cls, exif: Mapping[str, Any], image_shape: tuple[int, int]) -> HeaderHints:
-        """Read EXIF: the field of view, of the focal length and the sensor's resolution.
+        """Read the field of view from EXIF: the focal length and the sensor's resolution.
 
         Parameters
         ----------
         exif : mapping of str to object
-            Tags by their names, such as `Frame.exif`. Nothing in it raises an error.
+            Tags by their names, such as `Frame.exif`. Invalid tags raise no error.
         image_shape : (int, int)
             (height, width) in pixels.
 
@@ -173,7 +172,7 @@ class HeaderHints:
         equivalent = exif_number(exif, "FocalLengthIn35mmFilm")
         if equivalent is None:
             return cls(focal_length_mm=focal)
-        # The longer side of the picture is that of the film's 36 mm.
+        # The longer side of the picture corresponds to the 36 mm of the film.
         pitch = WIDTH_35MM / max(image_shape)
         scale = math.atan(pitch / equivalent) / ARCSEC
         return cls(
@@ -185,7 +184,7 @@ class HeaderHints:
 
 
 class _HeaderReader:
-    """Values of a header as they are found: the first source of each goes before later ones."""
+    """Collects the values of a header; the first source of a value takes precedence."""
 
     def __init__(self, header: Mapping[str, Any], image_shape: tuple[int, int]) -> None:
         self._header, self._shape = header, image_shape
@@ -194,7 +193,7 @@ class _HeaderReader:
         self._notes: list[str] = []
 
     def hints(self, wcs: WCS | None) -> HeaderHints:
-        """All that was found."""
+        """Return all values that were found."""
         scale = self._found.get("scale_arcsec")
         if scale is not None:
             self._found["fov_deg"] = _field(scale, self._shape[1])
@@ -202,10 +201,10 @@ class _HeaderReader:
         return HeaderHints(**self._found, wcs=wcs, sources=self._sources, notes=notes)
 
     def is_of_same_size(self) -> bool:
-        """Whether a WCS that says for which size of image it was made is of this one.
+        """Whether the WCS was made for an image of this size, or does not state a size.
 
-        Others were cut or resampled since, and their reference pixel is that of the whole, unless
-        it lies in this image: then it was moved along.
+        An image of another size was cut or resampled later, and the reference pixel refers to the
+        whole image. If the reference pixel lies in this image, it was updated with the cut.
         """
         height, width = self._shape
         sizes = [card_number(self._header, name) for name in ("IMAGEW", "IMAGEH")]
@@ -222,7 +221,7 @@ class _HeaderReader:
         return False
 
     def read_wcs(self, wcs: WCS) -> None:
-        """Position, scale, rotation and handedness at the image's centre."""
+        """Read the position, scale, rotation and parity at the image's centre from the WCS."""
         height, width = self._shape
         column, row = width / 2, height / 2
         around = sky_of_pixels(
@@ -247,7 +246,7 @@ class _HeaderReader:
         self._keep("parity_flip", bool(np.cross(right - left, up - down).dot(center) > 0.0), "WCS")
 
     def read_positions(self) -> None:
-        """Pairs of cards with a right ascension and a declination."""
+        """Read the position from the first good pair of right ascension and declination cards."""
         for ra_name, dec_name in POSITIONS:
             if _is_empty(self._header.get(ra_name)) or _is_empty(self._header.get(dec_name)):
                 continue
@@ -266,7 +265,7 @@ class _HeaderReader:
             return
 
     def read_scales(self) -> None:
-        """Scale by the linear WCS, by cards that name it, and by focal length and pixel size."""
+        """Read the scale from the linear WCS, from its own cards, and from focal and pixel size."""
         header = self._header
         linear = _linear_scale(header)
         if linear is not None:
@@ -288,14 +287,14 @@ class _HeaderReader:
             self._keep("pixel_ratio", sides[1] / sides[0], "YPIXSZ, XPIXSZ")
 
     def _pixel_size(self) -> tuple[float | None, str]:
-        """Size of a pixel of the image, with binning."""
+        """Return the pixel size of the image, including binning, and its cards."""
         binning, binning_name = self._first(BINNINGS, {}, "")
         sensor, sensor_name = self._first(SENSOR_PIXEL_SIZES, MICROMETRES, "um")
         binned, binned_name = self._first(BINNED_PIXEL_SIZES, MICROMETRES, "um")
         factor = binning or 1.0
         if binned is not None:
             if sensor is not None and factor > 1 and math.isclose(binned, sensor, rel_tol=1e-3):
-                # Some programs write the sensor's pixels here, which then stand in both cards.
+                # Some programs write the size of sensor pixels here, so that both cards have it.
                 return sensor * factor, f"{sensor_name}, {binning_name}"
             if sensor is None and factor > 1:
                 self._notes.append(
@@ -327,14 +326,14 @@ class _HeaderReader:
     def _first(
         self, names: tuple[str, ...], units: Mapping[str, float], unit: str
     ) -> tuple[float | None, str]:
-        """First positive number of some cards, and its card."""
+        """Return the first positive number on these cards, and its card."""
         for name in names:
             if (number := self._number(name, units, unit)) is not None:
                 return number, name
         return None, ""
 
     def _number(self, name: str, units: Mapping[str, float], unit: str) -> float | None:
-        """Positive number of a card; zero stands for unknown."""
+        """Return the positive number of a card; zero means unknown."""
         if _is_empty(self._header.get(name)):
             return None
         number = card_number(self._header, name, units, unit)
@@ -347,7 +346,7 @@ class _HeaderReader:
         self._notes.append(f"{name} = {self._header.get(name)!r} cannot be read")
 
     def _right_ascension(self, name: str) -> float | None:
-        """Degrees of a right ascension: text of three numbers is hours, a number degrees."""
+        """Return a right ascension in degrees: text of three numbers is hours, a number degrees."""
         value = self._header.get(name)
         units = {"deg": 1.0, "degrees": 1.0, "d": 1.0, "h": 15.0, "hr": 15.0, "hours": 15.0,
                  "hour": 15.0, "rad": math.degrees(1.0)}  # fmt: skip
@@ -367,7 +366,7 @@ class _HeaderReader:
         return degrees if degrees is not None and abs(degrees) <= 90.0 else None
 
     def _to_icrs(self, ra: float, dec: float) -> tuple[float, float] | None:
-        """ICRS of a position in the header's reference system and equinox, in degrees."""
+        """Convert a position in the header's reference system and equinox to ICRS, degrees."""
         from astropy.coordinates import FK4, FK5, SkyCoord
 
         system = str(self._header.get("RADESYS", self._header.get("RADECSYS", ""))).strip().upper()
@@ -397,7 +396,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _sexagesimal(text: str) -> float | None:
-    """Return the value of three numbers such as ``-05 23 28,1``; None of anything else."""
+    """Return the value of three numbers such as ``-05 23 28,1``; None for anything else."""
     match = _SEXAGESIMAL.fullmatch(text.strip())
     if match is None:
         return None
@@ -409,7 +408,7 @@ def _sexagesimal(text: str) -> float | None:
 
 
 def _linear_scale(header: Mapping[str, Any]) -> float | None:
-    """Arcsec a pixel of CD or CDELT, where they are not those of a unit pixel grid."""
+    """Return the scale by CD or CDELT, arcsec per pixel; None if it is missing or a unit step."""
     cd = [number_of(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
     if any(name in header for name in ("CD1_1", "CD1_2")) and None not in cd:
         a, b, c, d = (value or 0.0 for value in cd)
@@ -417,17 +416,17 @@ def _linear_scale(header: Mapping[str, Any]) -> float | None:
     else:
         steps = [number_of(header.get(f"CDELT{i}", 0.0)) or 0.0 for i in (1, 2)]
         degrees = math.sqrt(abs(steps[0] * steps[1]))
-    # A step of 1 is the default of programs that know no scale.
+    # A step of 1 is the default of programs that do not know the scale.
     return None if degrees in (0.0, 1.0) or not math.isfinite(degrees) else degrees * 3600.0
 
 
 def _field(scale_arcsec: float, width: int) -> float:
-    """Field of view in degrees, edge to edge, of a gnomonic image."""
+    """Return the field of view in degrees, edge to edge, of a gnomonic image."""
     return math.degrees(2.0 * math.atan(width / 2.0 * math.tan(scale_arcsec * ARCSEC)))
 
 
 def _exif_pixel_size(exif: Mapping[str, Any], width: int) -> float | None:
-    """Micrometres of a pixel of the picture, which may be smaller than what the camera took."""
+    """Return the pixel size in µm of a picture, which may be smaller than the camera's image."""
     resolution = exif_number(exif, "FocalPlaneXResolution")
     unit = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}.get(exif.get("FocalPlaneResolutionUnit", 2))
     if resolution is None or unit is None:

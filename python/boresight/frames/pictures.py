@@ -1,4 +1,4 @@
-"""Reading pictures: PNG, JPEG, BMP, TIFF, camera raw files and whatever else Pillow reads."""
+"""Reads pictures: PNG, JPEG, BMP, TIFF, camera raw files and all other formats of Pillow."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _COLOUR_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "RGBX", "RGBa
 _GREY_MODES = ("1", "LA", "La")
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-#: Samples per pixel of PNG's colour types that Pillow cuts to 8 bits: colour, with and without
-#: alpha, and grey with alpha.
+#: Samples per pixel of the PNG colour types that Pillow reduces to 8 bits: colour, grey with alpha,
+#: and colour with alpha.
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
 
-#: Formats of drawings, which other programs would have to paint.
+#: Vector formats, which have no pixels to read.
 _VECTOR_FORMATS = ("EPS", "WMF")
 
 Picture = tuple[NDArray[Any], dict[str, Any], list[str]]
 
 
 def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
-    """Pixels of a picture, its EXIF, and notes."""
+    """Return the pixels of a picture, its EXIF, and notes."""
     head = file.read(32)
     file.seek(0)
     notes: list[str] = []
@@ -52,8 +52,8 @@ def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
                 notes.append(f"the first of {picture.n_frames} pictures in the file was taken")
             if head.startswith(_PNG_MAGIC) and head[24] == 16 and head[25] in _PNG_SAMPLES:
                 return _deep_png(file, head), exif, notes
-            # JPEG stores luminance apart from colours, of which it keeps little: alone it is
-            # decoded quicker, and blocks of colour look like no stars.
+            # JPEG stores luminance separately from colours, which have less detail. Luminance alone
+            # is faster to decode, and colour blocks cannot be mistaken for stars.
             picture.draft("L", None)
             return pixels_of(picture), exif, notes
     except FileFormatError:
@@ -82,7 +82,7 @@ def _unreadable(source: str, head: bytes, error: Exception) -> FileFormatError:
 
 
 def pixels_of(picture: Any) -> NDArray[Any]:
-    """Pixels of a Pillow image: grey as they are, of colours the luminance."""
+    """Return the pixels of a Pillow image: grey unchanged, colours as luminance."""
     if picture.mode in _COLOUR_MODES:
         picture = picture.convert("RGB")
     elif picture.mode in _GREY_MODES:
@@ -101,7 +101,7 @@ def _orientation(exif: dict[str, Any]) -> list[str]:
 
 
 def _deep_png(file: IO[bytes], head: bytes) -> NDArray[Any]:
-    """Pixels of a PNG of several 16-bit samples."""
+    """Return the pixels of a PNG with several 16-bit samples per pixel."""
     width, height = struct.unpack_from(">II", head, 16)
     samples = _PNG_SAMPLES[head[25]]
     if width * height > max_pixels():
@@ -115,11 +115,11 @@ def _deep_png(file: IO[bytes], head: bytes) -> NDArray[Any]:
 
 
 def _read_tiff(file: IO[bytes], path: Path | None, source: str, head: bytes) -> Picture:
-    """Read the frame of a TIFF file, by a decoder that keeps all bits or else by Pillow."""
+    """Read the frame of a TIFF file, with a lossless decoder or else with Pillow."""
     found = tiff.directories(file)
     file.seek(0)
     exif: dict[str, Any] = {}
-    with suppress(DAMAGE), opened(file) as picture:  # Pillow knows some kinds of TIFF only
+    with suppress(DAMAGE), opened(file) as picture:  # Pillow reads only some kinds of TIFF
         exif = exif_of(picture)
     if tiff.is_camera_raw(head, found):
         return read_raw(path or file, source), exif, []

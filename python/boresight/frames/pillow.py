@@ -1,4 +1,4 @@
-"""Pillow, with a limit of pixels that the memory of the machine sets."""
+"""Opens images with Pillow, with a pixel limit set by the memory of the machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from boresight._utils.quiet import quiet
 
 __all__ = ["max_pixels", "opened"]
 
-#: Bytes of memory that a pixel of a picture needs while it is decoded and made grey.
+#: Bytes of memory per pixel of a picture while it is decoded and converted to grey.
 BYTES_PER_PIXEL = 16
 
-#: Pixels that are decoded where the machine does not tell its memory.
+#: Largest number of pixels if the size of the memory is unknown.
 DEFAULT_MAX_PIXELS = 1_000_000_000
 
 _pillow_limit = threading.Lock()
 
 
 def max_pixels() -> int:
-    """Pixels that the memory of this machine can hold."""
+    """Return the largest number of pixels that the memory of this machine can hold."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -32,10 +32,10 @@ def max_pixels() -> int:
 
 @contextmanager
 def opened(file: Any) -> Iterator[Any]:
-    """Open with Pillow, whose limit of size is raised to what the memory holds."""
+    """Open an image with Pillow, with its size limit raised to that of the memory."""
     from PIL import Image
 
-    with quiet:  # of broken side information the pixels do not care
+    with quiet:  # broken metadata do not affect the pixels
         with _pillow_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels() // 2
             try:

@@ -1,4 +1,4 @@
-"""Pixels as the rest of the package takes them: luminance of colours, native byte order."""
+"""Converts pixels to the form used in the package: luminance, native byte order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from boresight._utils.deadline import check_time
 #: Weights of red, green and blue (ITU-R BT.709).
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
-#: Rows that are turned into luminance at a time, which bounds the memory beyond the image.
+#: Number of rows converted to luminance at a time; it limits the extra memory.
 ROWS = 256
 
 
@@ -22,9 +22,9 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def luminance(colours: NDArray[Any]) -> NDArray[Any]:
-    """Luminance of an array of shape (height, width, 3 or more); what follows blue is ignored.
+    """Return the luminance of an array (height, width, 3 or more); channels after blue are ignored.
 
-    It is of the least floating-point type that holds the colours to their precision.
+    The result has the smallest floating-point type that keeps the precision of the colours.
     """
     kind = np.result_type(colours.dtype, np.float32)
     grey = np.empty(colours.shape[:2], kind)
@@ -35,7 +35,7 @@ def luminance(colours: NDArray[Any]) -> NDArray[Any]:
             np.multiply(colours[rows, :, k], weight, dtype=kind)
             for k, weight in enumerate(LUMINANCE)
         )
-        # One after the other: a matrix product would add them up differently for parts of an image.
+        # Added one after the other: a matrix product might round differently for parts of an image.
         np.add(red, green, out=grey[rows])
         grey[rows] += blue
     return grey

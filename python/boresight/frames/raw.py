@@ -1,4 +1,4 @@
-"""Reading camera raw files: the sensor's own pixels, binned over the colour filters."""
+"""Reads camera raw files: the sensor's pixels, binned over the colour filters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from boresight._utils.deadline import check_time
 from boresight.errors import FileFormatError
 from boresight.frames.pixels import ROWS, luminance
 
-#: Where raw files that are no TIFF have which bytes: Fujifilm, Olympus, Panasonic, Canon's CRW and
-#: CR3, Minolta, Sigma.
+#: Offsets and values of the first bytes of raw formats other than TIFF: Fujifilm, Olympus,
+#: Panasonic, Canon's CRW and CR3, Minolta, Sigma.
 _MAGIC = (
     (0, b"FUJIFILMCCD-RAW"), (0, b"IIRO"), (0, b"IIRS"), (0, b"MMOR"), (0, b"IIU\0"),
     (6, b"HEAPCCDR"), (4, b"ftypcrx"), (0, b"\0MRM"), (0, b"FOVb"),
 )  # fmt: skip
 
-#: Names of camera raw files.
+#: File name extensions of camera raw files.
 RAW_SUFFIXES = {
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef",
     ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
@@ -28,12 +28,12 @@ RAW_SUFFIXES = {
 
 
 def is_raw(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a raw format that is no TIFF."""
+    """Whether the first bytes of a file are those of a raw format other than TIFF."""
     return any(head.startswith(magic, offset) for offset, magic in _MAGIC)
 
 
 def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
-    """Pixels of a camera's raw file, each the mean over one period of the colour filters."""
+    """Read a camera's raw file; each pixel is a mean over the colour filters."""
     try:
         import rawpy
     except ImportError:
@@ -50,7 +50,7 @@ def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
             if pixels.ndim == 3:  # a sensor that sees three colours in each pixel
                 return luminance(pixels)
             period = 1 if pattern is None else len(pattern)
-            # A period of 6 has all colours in the same share in each of its quarters (X-Trans).
+            # With a period of 6 (X-Trans), each quarter has the colours in the same proportion.
             return binned(pixels, period // 2 if period > 2 else period)
     except (OSError, ValueError, TypeError, MemoryError, rawpy.LibRawError) as error:
         raise FileFormatError(
@@ -59,7 +59,7 @@ def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
 
 
 def binned(mosaic: NDArray[Any], side: int) -> NDArray[Any]:
-    """Means of squares of pixels, float32; rows and columns that fill no square are left out."""
+    """Bin by means over squares of pixels, float32; incomplete squares are cut off."""
     if side == 1:
         return mosaic.copy()
     height, width = (length // side for length in mosaic.shape)

@@ -1,4 +1,4 @@
-"""Reading frames: from files and from the objects of other packages."""
+"""Reads frames from files and from objects of other packages."""
 
 from __future__ import annotations
 
@@ -50,53 +50,56 @@ def read_frame(
     path : str, path-like, binary file, HDU, HDUList or PIL image
         A FITS file (plain, tile-compressed ``.fz``, or compressed as a whole with gzip, bzip2 or
         xz), a picture (PNG, JPEG, BMP, TIFF, ... of any depth), or a camera's raw file (with the
-        extra ``raw``). The content decides, not the name. Or what holds a frame already: an open
-        file, an HDU or HDUList of `astropy.io.fits`, an image of Pillow.
+        extra ``raw``). The content decides the format, not the name. Or an object that holds a
+        frame: an open file, an HDU or HDUList of `astropy.io.fits`, an image of Pillow.
     region : (slice, slice) or "full", optional
-        Rows and columns to read, as in ``numpy.s_[0:2048, 44:2092]``. By default the science region
-        where the header of a TESS full frame names one, otherwise all; ``"full"`` reads all.
+        Rows and columns to read, as in ``numpy.s_[0:2048, 44:2092]``. Default: the science region
+        if the header of a TESS full frame names one, otherwise the whole image; ``"full"`` reads
+        the whole image.
     hdu : int, str or (str, int), optional
         Number (from 0) or name of the HDU of a FITS file, or its name and EXTVER: ``("SCI", 2)``,
-        ``"SCI,2"``. By default the one that holds the exposure: see the notes.
+        ``"SCI,2"``. Default: the HDU that holds the exposure, see the notes.
 
     Returns
     -------
     Frame
-        The pixels, header, time and place of the region in the file; and in `Frame.notes` all that
-        could not be taken as it stands.
+        The pixels, header, time and position of the region in the file. `Frame.notes` lists all
+        data of the file that could not be used unchanged.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
-        If there is no such file.
+        If the file does not exist.
     InputError
-        If a FITS file holds no 2-D image, the HDU is none, or the region lies outside it.
+        If a FITS file holds no 2-D image, the HDU is not one, or the region lies outside it.
     FileFormatError
         If the file is damaged, of no known format, or has more pixels than the memory can hold.
 
     Notes
     -----
-    **FITS.** A frame is an array of two axes, besides axes of length 1, or of three with three
-    colours, first or last. Of several, the one is taken that is named as such (``SCI``,
-    ``IMAGE``), is as large as the largest or at least half of it, has more than 8 bits, and a
-    celestial WCS, in this order; masks, errors and lookup arrays, told by their names, never.
-    BSCALE, BZERO and BLANK are applied. A card that cannot be read refuses no pixels: it is noted.
+    **FITS.** A frame is an array of two axes, or of three with three colours, first or last, apart
+    from axes of length 1. If there are several, the one is taken that is named as such (``SCI``,
+    ``IMAGE``), has at least half the size of the largest, more than 8 bits, a celestial WCS, and
+    the largest size, with priority in this order. Masks, errors and lookup arrays, recognised by
+    their names, are never taken. BSCALE, BZERO and BLANK are applied. A card that cannot be read is
+    noted and does not prevent reading.
 
-    **Pictures.** Of several images in a TIFF file the largest is taken, never a thumbnail.
-    Rows and columns are those of the file: the orientation of EXIF, by which viewers turn a
-    picture, is noted and not applied, since a camera's pixels stay where they are on its sensor
-    however it is held. Of raw files, squares of one red, two green and one blue pixel are averaged
-    (for X-Trans sensors of nine pixels): the image has half (a third) of the width and height.
+    **Pictures.** If a TIFF file has several images, the largest is taken, never a thumbnail. Rows
+    and columns are those of the file: the orientation of EXIF, by which viewers rotate a picture,
+    is noted and not applied, because the pixels keep their places on the sensor however the camera
+    is held. In raw files, squares of one red, two green and one blue pixel are averaged (for
+    X-Trans sensors of nine pixels): the image has half (a third) of the width and height.
 
-    Colours become luminance (ITU-R BT.709, as in `extract_centroids`; of JPEG, that which the file
-    stores, ITU-R BT.601); transparency is ignored.
+    Colours become luminance (ITU-R BT.709, as in `extract_centroids`; for JPEG the luminance stored
+    in the file, ITU-R BT.601); transparency is ignored.
 
-    **Time.** The middle of the exposure, of the cards that there are, in the scale of TIMESYS (UTC
-    if there is none): DATE-AVG or MJD-AVG; else the middle of the start (DATE-BEG, DATE-OBS, with
-    TIME-OBS, UT or UTC-OBS if they hold a date alone; MJD-BEG, MJD-OBS) and the end (DATE-END,
-    MJD-END); else the start plus half of EXPTIME, EXPOSURE or TELAPSE, in the unit that the card
-    names; the start itself if there is none of these. It is None where cards cannot be read or
-    contradict each other, which the notes say. Of pictures, EXIF's, if it names the time zone.
+    **Time.** The time is the middle of the exposure, in the scale of TIMESYS (UTC if there is
+    none), from the first of these cards that exist: DATE-AVG or MJD-AVG; else the middle of the
+    start (DATE-BEG, DATE-OBS, with TIME-OBS, UT or UTC-OBS if they hold a date alone; MJD-BEG,
+    MJD-OBS) and the end (DATE-END, MJD-END); else the start plus half of EXPTIME, EXPOSURE or
+    TELAPSE, in the unit that the card names; else the start itself. The time is None if cards
+    cannot be read or contradict each other; the notes then say so. For pictures, it is the time in
+    EXIF, if that names the time zone.
 
     Examples
     --------
@@ -132,8 +135,8 @@ def read_frame(
 def frame_of(
     given: Any, *, region: Region | str | None = None, hdu: HduName | None = None
 ) -> Frame | None:
-    """Frame of an object that holds one: an open file, HDU, HDUList or PIL image; else None."""
-    # Objects of a package that nobody has imported do not exist.
+    """Return the frame of an open file, HDU, HDUList or PIL image; None for other objects."""
+    # Objects of a package can exist only if it has been imported.
     fits, pil = sys.modules.get("astropy.io.fits"), sys.modules.get("PIL.Image")
     if fits is not None and isinstance(given, fits.HDUList):
         return _fits_frame(astropy_hdus(given), [], None, "the HDUList", region, hdu)
@@ -215,7 +218,7 @@ def _read_fits(
     *,
     stream: bool,
 ) -> Frame:
-    with quiet:  # of what is noted here
+    with quiet:  # problems are noted here
         hdus, notes = read_hdus(file, source, stream=stream)
         return _fits_frame(hdus, notes, path, source, region, hdu)
 
@@ -254,7 +257,7 @@ def _fits_frame(
 
 
 def _pil_frame(picture: Any, region: Region | str | None) -> Frame:
-    """Frame of a Pillow image; one that is still on disk is read from there, with all its bits."""
+    """Make the frame of a Pillow image; one still on disk is read from there, with all its bits."""
     name = getattr(picture, "filename", "")
     if name and getattr(picture, "tile", None) and Path(name).is_file():
         return _read_path(Path(name), region, None)
@@ -287,6 +290,6 @@ def _mask(image: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return True where a pixel has no value; None if all have one."""
     if image.dtype.kind != "f":
         return None
-    # In pieces, so that a clean image costs no memory.
+    # Tested in pieces, so that an image without such pixels needs no extra memory.
     pieces = (image[start : start + ROWS] for start in range(0, len(image), ROWS))
     return None if all(np.isfinite(piece).all() for piece in pieces) else ~np.isfinite(image)

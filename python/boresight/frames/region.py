@@ -1,4 +1,4 @@
-"""The part of an image that is read."""
+"""Determines the part of an image that is read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Region = tuple[slice, slice]
 #: Header cards of TESS that give the science pixels of a full frame: 1-based, both ends included.
 TESS_REGION_CARDS = ("SCRSA", "SCRED", "SCCSA", "SCCED")
 
-#: A science region is at least so much of each side; cards that name less are of another image.
+#: Least size of a science region, as a fraction of each side; cards of a smaller region belong to
+#: another image.
 LEAST_SHARE = 0.5
 
 
 def resolve(
     region: Region | str | None, shape: tuple[int, ...], header: Any
 ) -> tuple[Region, list[str]]:
-    """Find the region asked for, or the header's, with plain start and stop; and notes."""
+    """Return the requested region, or the header's, with plain start and stop; and notes."""
     notes: list[str] = []
     if region is None:
         region = science_region(header, shape, notes)
@@ -49,7 +50,7 @@ def resolve(
 
 
 def science_region(header: Any, shape: tuple[int, ...], notes: list[str]) -> Region:
-    """Find the science pixels that the header names; all, if it names none or others' pixels."""
+    """Return the science pixels that the header names; all pixels if it names no valid region."""
     everything = slice(0, shape[0]), slice(0, shape[1])
     if not all(card in header for card in TESS_REGION_CARDS):
         return everything

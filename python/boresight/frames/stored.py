@@ -1,4 +1,4 @@
-"""Arrays as FITS stores them: big-endian, scaled, with a number for what has no value."""
+"""Reads arrays as FITS stores them: big-endian, scaled, with a number for missing values."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from boresight.frames.cards import card_number
 #: Types of stored numbers, by BITPIX.
 TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
-#: Numbers that are read and converted at a time: few enough for the processor's cache, and so many
-#: that calls cost nothing.
+#: Count of numbers that are read and converted at a time: few enough for the processor's cache, and
+#: enough that the cost of calls is negligible.
 CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Values of stored numbers: ``zero + scale * stored``, none of the number `blank`.
+    """Conversion of stored numbers: ``zero + scale * stored``; the number `blank` has no value.
 
-    Without scale and blank, a `zero` of half the range is the sign bit turned round, which is how
-    FITS stores the integers that it lacks.
+    Without scale and blank, a `zero` of half the range inverts the sign bit; in this way FITS
+    stores integer types that it lacks.
     """
 
     stored: np.dtype[Any]
@@ -37,7 +37,7 @@ class Scaling:
 
     @classmethod
     def of(cls, header: Mapping[str, Any], bitpix: int, notes: list[str]) -> Scaling:
-        """Read BSCALE, BZERO and BLANK; what is no number is noted and not applied."""
+        """Read BSCALE, BZERO and BLANK; a card without a number is noted and not applied."""
         stored = np.dtype(TYPES[bitpix])
         scale = _optional(header, "BSCALE", notes)
         if scale == 0:
@@ -49,7 +49,7 @@ class Scaling:
 
     @property
     def _flips_sign(self) -> bool:
-        """Whether the values are integers of the other signedness."""
+        """Whether values and stored numbers are integers of opposite signedness."""
         bits = 8 * self.stored.itemsize
         half = 2.0 ** (bits - 1) * (-1 if self.stored.kind == "u" else 1)
         return self._is_integer and self.zero == half
@@ -69,7 +69,7 @@ class Scaling:
         return np.dtype(np.float32 if size <= 2 else np.float64)
 
     def apply(self, stored: NDArray[Any], values: NDArray[Any]) -> None:
-        """Put the values of stored numbers into an array of `dtype`."""
+        """Convert stored numbers to values, in an array of `dtype`."""
         if self._flips_sign:
             bits = values.view(f"u{values.itemsize}")
             bits[...] = stored.view(stored.dtype.str.replace("i", "u"))
@@ -96,16 +96,16 @@ def _optional(header: Mapping[str, Any], name: str, notes: list[str]) -> float |
 
 
 class StoredArray:
-    """An uncompressed array in a file, which loads parts of it as values.
+    """An uncompressed array in a file; parts of it can be loaded as values.
 
     Parameters
     ----------
     file, offset
-        Binary file, and where in it the array begins.
+        Binary file, and offset of the array in it, bytes.
     shape : tuple of int
         In numpy's order.
     header, bitpix, notes
-        What tells its type and scaling, and where to say what of it cannot be read.
+        Header with the scaling, type of the stored numbers, and list for notes on unreadable cards.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class StoredArray:
     ) -> None:
         self._file, self._offset, self._shape = file, offset, shape
         self._header, self._bitpix, self._notes = header, bitpix, notes
-        #: Whether all that was loaded last has a value.
+        #: Whether all numbers that were loaded last have a value.
         self.is_finite = False
 
     def __call__(self, leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
-        """Load ``[*leading, rows]``, of each row, with its axes in one, the numbers `part`."""
+        """Load ``[*leading, rows]``; each row is flattened, and its elements `part` are taken."""
         first = 0
         for index, length in zip(leading, self._shape, strict=False):
             first = first * length + index
@@ -145,7 +145,7 @@ class StoredArray:
             chunk, done = stored[: count - start], values[start : start + step]
             self._fill(chunk)
             scaling.apply(chunk[:, part], done)
-            # Here, while the numbers are in the processor's cache.
+            # Tested here, while the numbers are in the processor's cache.
             if self.is_finite and done.dtype.kind == "f":
                 self.is_finite = bool(np.isfinite(done).all())
         return values

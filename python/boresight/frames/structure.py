@@ -1,4 +1,4 @@
-"""The structure of a FITS file: headers as their cards, and where the data of each HDU are."""
+"""Reads the structure of a FITS file: cards of the headers, and offsets of the HDUs' data."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from boresight.frames.stored import TYPES
 
 __all__ = ["BLOCK", "RawHdu", "array_shape", "data_size", "raw_hdus", "read_header"]
 
-#: Files consist of blocks of so many bytes.
+#: Size of the blocks of a FITS file, bytes.
 BLOCK = 2880
 
-#: The longest header that is read, in blocks: a hundred times those of large surveys.
+#: Longest header that is read, in blocks: a hundred times the headers of large surveys.
 MAX_HEADER_BLOCKS = 5000
 
 
 class RawHdu(NamedTuple):
-    """An HDU as a file has it.
+    """An HDU as it is stored in a file.
 
     Attributes
     ----------
     cards : tuple of str
-        Its header, 80 characters a card, without END; bytes as in Latin-1.
+        The cards of its header, 80 characters each, without END, decoded as Latin-1.
     header : Cards
-        The same, with cards that are not of FITS' form made so.
+        The header, in which cards that are not valid FITS are repaired.
     data_start, data_size : int
-        Where its data begin in the file, and their length in bytes without padding.
+        Offset of its data in the file, and their length without padding, bytes.
     """
 
     cards: tuple[str, ...]
@@ -38,19 +38,19 @@ class RawHdu(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Where the next HDU begins."""
+        """Offset of the next HDU in the file, bytes."""
         return self.data_start + -(-self.data_size // BLOCK) * BLOCK
 
 
 def read_header(file: IO[bytes], *, first: bool) -> tuple[str, int]:
-    """Text of the header that starts here, without END, and its length; nothing at the end."""
+    """Return the text of the header that starts here, without END, and its length, or "", 0."""
     blocks: list[bytes] = []
     while len(blocks) < MAX_HEADER_BLOCKS:
         block = file.read(BLOCK)
         if not blocks and not block.startswith(b"SIMPLE" if first else b"XTENSION"):
             if first:
                 raise ValueError("it does not begin with a card SIMPLE")
-            return "", 0  # special records, or whatever follows the last HDU
+            return "", 0  # special records, or other data after the last HDU
         for start in range(0, len(block), CARD):
             if block[start : start + 8].rstrip(b" \0") == b"END":
                 text = b"".join([*blocks, block[:start]])
@@ -62,7 +62,7 @@ def read_header(file: IO[bytes], *, first: bool) -> tuple[str, int]:
 
 
 def array_shape(header: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
-    """BITPIX and the shape of the array, in numpy's order."""
+    """Return BITPIX and the shape of the array, in numpy's order."""
     bitpix = whole_number(header, "BITPIX")
     if bitpix not in TYPES:
         raise ValueError(f"BITPIX is {bitpix}; there are {', '.join(map(str, TYPES))}")
@@ -74,7 +74,7 @@ def array_shape(header: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
 def data_size(
     header: Mapping[str, Any], bitpix: int, shape: tuple[int, ...], *, first: bool
 ) -> int:
-    """Length of the data of an HDU in bytes, without padding, by what `array_shape` gives."""
+    """Return the length of an HDU's data in bytes, without padding, by BITPIX and shape."""
     groups = first and has_groups(header)
     elements = math.prod(shape[:-1] if groups else shape) if shape else 0
     extra = whole_number(header, "PCOUNT", 0, least=0) if not first or groups else 0
@@ -83,14 +83,14 @@ def data_size(
 
 
 def has_groups(header: Mapping[str, Any]) -> bool:
-    """Whether a primary HDU holds random groups, of old radio data, and no array."""
+    """Whether a primary HDU holds random groups (old radio data) and no array."""
     return header.get("GROUPS") is True and header.get("NAXIS1") == 0
 
 
 def whole_number(
     header: Mapping[str, Any], name: str, default: int | None = None, least: int | None = None
 ) -> int:
-    """Return a whole number of a card that the structure of the file depends on."""
+    """Return the whole number of a card that defines the structure of the file."""
     number = card_number(header, name)
     if number is None and default is not None:
         return default
@@ -100,7 +100,7 @@ def whole_number(
 
 
 def raw_hdus(file: IO[bytes]) -> Iterator[RawHdu]:
-    """Read the HDUs of a file one by one; ValueError where its structure breaks off."""
+    """Read the HDUs of a file one by one; ValueError if its structure is damaged."""
     offset = 0
     while True:
         file.seek(offset)

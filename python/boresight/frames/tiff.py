@@ -1,6 +1,6 @@
-"""Reading TIFF: which of a file's images is the frame, and its pixels without loss.
+"""Reads TIFF: finds the image of a file that is the frame, and decodes it without loss.
 
-Pillow cuts colours of more than 8 bits, and knows neither colours of floats nor most planar files.
+Pillow reduces colours to 8 bits, and reads neither floating-point colours nor most planar files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from boresight.frames.pixels import luminance
 #: First bytes of TIFF and BigTIFF, of either byte order.
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-#: Directories that are looked at in one file; in a longer stack of images the first are enough.
+#: Largest number of directories read in one file; in a longer stack of images the first ones are
+#: sufficient.
 MAX_DIRECTORIES = 200
 
 #: Tags, by their numbers in the TIFF 6.0 specification.
@@ -56,13 +57,13 @@ _TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
 
-#: Compression by JPEG: strips and tiles are files of it, without the tables that they share.
+#: Compression by JPEG: strips and tiles are JPEG files without the tables, which they share.
 _JPEG = 7
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-#: Marker of Adobe without its last byte: 0, or 1 where the colours are luminance and chroma.
+#: Marker of Adobe without its last byte: 1 if the colours are luminance and chroma, else 0.
 _JPEG_COLOURS = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
 
-#: Bytes that are inflated at a time.
+#: Number of compressed bytes that are inflated at a time.
 INFLATE_BYTES = 1 << 20
 
 
@@ -77,7 +78,7 @@ def _inflated(data: bytes, size: int) -> bytes:
     return b"".join(parts)
 
 
-#: How segments are unpacked, by the number of the compression: none, LZW, Deflate, PackBits.
+#: Functions that unpack segments, by compression number: none, LZW, Deflate, PackBits.
 _UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
     1: lambda data, _size: data,
     5: lambda data, size: _core.unpack_lzw(data, size, check_time),
@@ -87,7 +88,7 @@ _UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
 }
 
 
-#: Photometric interpretations and compressions that are read.
+#: Pairs of photometric interpretation and compression that are read.
 _KINDS = {
     *itertools.product((_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB), (*_UNPACK, _JPEG)),
     (_YCBCR, _JPEG),
@@ -96,7 +97,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Directory:
-    """An image file directory: its tags of whole numbers, and the file's byte order (< or >)."""
+    """An image file directory: its integer tags, and the file's byte order (< or >)."""
 
     order: str
     tags: Mapping[int, tuple[int, ...]]
@@ -112,12 +113,12 @@ class Directory:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is a thumbnail of another image, or a mask."""
+        """Whether the image is a thumbnail of another image, or a mask."""
         return bool(self.first(SUBFILE) & 0b101)
 
     @property
     def is_raw(self) -> bool:
-        """Whether its pixels are those of a camera's sensor, undemosaiced."""
+        """Whether the pixels are those of a camera's sensor, undemosaiced."""
         return (
             self.first(PHOTOMETRIC) in _RAW_PHOTOMETRIC
             or self.first(COMPRESSION) in _RAW_COMPRESSION
@@ -125,12 +126,12 @@ class Directory:
 
 
 def directories(file: IO[bytes]) -> list[Directory]:
-    """All image directories of a TIFF file, in order, sub-directories after the one that has them.
+    """Return all image directories of a TIFF file, sub-directories after their parent directory.
 
     Raises
     ------
     ValueError, struct.error
-        If the first directory is damaged; what is damaged behind it is left out.
+        If the first directory is damaged; later damaged directories are skipped.
     """
     file.seek(0)
     head = file.read(16)
@@ -156,7 +157,7 @@ def directories(file: IO[bytes]) -> list[Directory]:
 
 
 def _directory(file: IO[bytes], offset: int, order: str, *, big: bool) -> tuple[Directory, int]:
-    """Read a directory, and where the next one is."""
+    """Read a directory; return it and the offset of the next one."""
     count_format, entry_format, link_format = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     file.seek(offset)
     (count,) = struct.unpack(order + count_format, _exactly(file, struct.calcsize(count_format)))
@@ -187,12 +188,12 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
 
 def is_camera_raw(head: bytes, found: Sequence[Directory]) -> bool:
     """Whether a TIFF file is a camera's raw file."""
-    canon = head[8:10] == b"CR"  # CR2, of which only makers' tags tell
+    canon = head[8:10] == b"CR"  # CR2, otherwise shown only by makers' tags
     return canon or any(directory.is_raw for directory in found)
 
 
 def main_image(found: Sequence[Directory], source: str) -> Directory:
-    """Directory of the frame: the largest image, which is no thumbnail."""
+    """Return the directory of the frame: the largest image that is not a thumbnail."""
     images = [d for d in found if d.area]
     full = [d for d in images if not d.is_reduced]
     if not images or (not full and len(images) == 1 and SUB_DIRECTORIES in images[0].tags):
@@ -204,12 +205,12 @@ def main_image(found: Sequence[Directory], source: str) -> Directory:
 
 
 def decode(file: IO[bytes], directory: Directory, source: str) -> NDArray[Any]:
-    """Pixels of an image: of grey as they are, of colour their luminance.
+    """Decode the pixels of an image: grey unchanged, colours as luminance.
 
     Raises
     ------
     NotImplementedError
-        If the image is of a kind that Pillow may know better.
+        If the image is of a kind that is not supported here, but perhaps by Pillow.
     ValueError, MemoryError
         If the file is damaged, or the image larger than the memory.
     """
@@ -232,7 +233,7 @@ def decode(file: IO[bytes], directory: Directory, source: str) -> NDArray[Any]:
 
 
 class _Layout:
-    """How the samples of an image lie in the file."""
+    """Layout of the samples of an image in the file."""
 
     def __init__(self, directory: Directory) -> None:
         first = directory.first
@@ -285,7 +286,7 @@ class _Layout:
             depth = 1 if self._planar else self.samples
             size = held * columns * depth * self.dtype.itemsize
             file.seek(offsets[index])
-            # Old programs leave the counts out where nothing is compressed.
+            # Old programs omit the counts if the data are not compressed.
             data = file.read(counts[index] if index < len(counts) else size)
             segment = self._unpacked(data, size, (held, columns, depth))
             samples = slice(plane, plane + 1) if self._planar else slice(None)
@@ -304,7 +305,7 @@ class _Layout:
             return self._undo_float_predictor(raw[:size], shape)
         samples = np.frombuffer(raw, self.dtype, math.prod(shape)).reshape(shape)
         if predictor == 2:
-            # Differences of neighbours, which wrap around as integers do.
+            # The samples are differences of neighbours, which wrap around like integers.
             integers = samples.view(f"{self._directory.order}u{self.dtype.itemsize}")
             native = integers.astype(integers.dtype.newbyteorder("="))
             np.cumsum(native, axis=1, dtype=native.dtype, out=native)
@@ -320,13 +321,13 @@ class _Layout:
         with heard(io.BytesIO(whole)) as content, opened(content) as picture:
             if (picture.format, picture.mode) != ("JPEG", "RGB" if depth == 3 else "L"):
                 raise ValueError(f"it has JPEG of {picture.mode} for {depth} samples a pixel")
-            # The last strip may be as high as the others.
+            # The last strip may be stored at the full height of a strip.
             if picture.width != columns or not rows <= picture.height <= max(rows, self._height):
                 raise ValueError(f"a strip or tile is of {picture.size} pixels")
             return np.asarray(picture).reshape(picture.height, columns, depth)[:rows]
 
     def _undo_float_predictor(self, raw: bytes, shape: tuple[int, int, int]) -> NDArray[Any]:
-        """Undo Adobe's predictor of floats: bytes by significance, and differences of them."""
+        """Undo Adobe's predictor of floats: bytes sorted by significance, stored as differences."""
         rows, columns, depth = shape
         size = self.dtype.itemsize
         steps = np.frombuffer(raw, np.uint8).reshape(rows, size * columns, depth)

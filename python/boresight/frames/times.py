@@ -1,4 +1,4 @@
-"""Times in any form that users know."""
+"""Converts times in any accepted form to astropy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPAIR = (
 
 
 def as_time(time: Any) -> Time:
-    """Any accepted form as an astropy Time."""
+    """Convert any accepted form to an astropy Time."""
     from astropy.time import Time
 
     if isinstance(time, Time):
@@ -30,7 +30,7 @@ def as_time(time: Any) -> Time:
     try:
         with quiet:
             if values.dtype.kind == "U":
-                # The trailing Z of ISO 8601 says UTC, which is what is assumed anyway.
+                # The trailing Z of ISO 8601 means UTC, which is assumed anyway.
                 when = Time(np.char.rstrip(values, "Z"), scale="utc")
             else:
                 when = Time(values if values.ndim else values[()], scale="utc")

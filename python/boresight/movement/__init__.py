@@ -1,4 +1,4 @@
-"""Movement of a camera: notice it, say it in units of the sky, and mend the calibration."""
+"""Movement of a camera: detect it, measure it on the sky, and update the calibration."""
 
 from boresight.movement.compare import compare as compare
 from boresight.movement.correction import MovementCorrection as MovementCorrection

@@ -1,4 +1,4 @@
-"""How a camera has changed, by the positions of its stars: the fit of all that may have changed."""
+"""Fit of the change of a camera, with all parameters, to the positions of stars."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARAMETERS = 8
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Stars of a frame.
+    """Stars of a frame, predicted and measured.
 
     Attributes
     ----------
     directions : ndarray of shape (n, 3)
-        Where the unmoved camera would see them, in its own axes.
+        Directions of the stars in the axes of the unmoved camera.
     positions_px : ndarray of shape (n, 2)
-        Where they are seen, pixels from the image centre.
+        Measured positions, pixels from the image centre.
     sigma_px : ndarray of shape (n,) or None
-        Uncertainty of that per axis.
+        Standard deviations of the positions per axis.
     """
 
     directions: Floats
@@ -38,22 +38,22 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The fit of all parameters.
+    """Result of the fit of all parameters.
 
     Attributes
     ----------
     values : ndarray of shape (8,)
         The change of each parameter.
     information : ndarray of shape (8, 8)
-        Inverse of their covariance; may be singular.
+        Inverse of the covariance of the values; may be singular.
     num_stars : int
-        Stars that the fit used.
+        Number of stars that the fit used.
     positions_px : ndarray of shape (n, 2)
-        Where these are.
+        Measured positions of these stars.
     rms_px : float
-        Scatter of their residuals per axis.
+        Scatter of the residuals per axis.
     freedom : float
-        Degrees of freedom of that.
+        Degrees of freedom of `rms_px`.
     """
 
     values: Floats
@@ -65,7 +65,7 @@ class Change:
 
 
 def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
-    """Give a camera with its focal length and optical centre changed."""
+    """Return a camera with the changes of focal length and optical centre applied."""
     x, y = camera.optical_center
     return camera.replace(
         focal_length_px=camera.focal_length_px * float(np.exp(values[3])),
@@ -74,20 +74,20 @@ def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
 
 
 def predicted(camera: CameraModel, directions: Floats, values: ArrayLike) -> Floats:
-    """Where a changed camera sees directions of the unmoved one's axes, (n, 2)."""
+    """Return pixels (n, 2) of a changed camera, for directions in the unmoved camera's axes."""
     rows = np.ascontiguousarray(directions, np.float64)
     return core.changed_pixels(camera._core, rows, np.asarray(values, np.float64).tolist())
 
 
 def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
-    """Fit all parameters to the stars of some frames, robustly.
+    """Fit all parameters robustly to the stars of one or more frames.
 
     Parameters
     ----------
     camera : CameraModel
         The unmoved camera.
     frames : sequence of Seen
-        Frames that have all parameters in common.
+        Frames that share all parameters.
     """
     directions, positions, sigma = _joined(frames)
     found = core.fit_change(camera._core, directions, positions, sigma)
@@ -99,7 +99,7 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
 
 
 def held_out_px(camera: CameraModel, frames: Sequence[Seen]) -> float:
-    """Scatter per axis of stars about the fit to the others: each half is predicted by the other.
+    """Return the scatter per axis of held-out stars: each half is predicted from the other half.
 
     NaN for fewer than two stars in a half.
     """
@@ -107,7 +107,7 @@ def held_out_px(camera: CameraModel, frames: Sequence[Seen]) -> float:
 
 
 def _joined(frames: Sequence[Seen]) -> tuple[Floats, Floats, Floats]:
-    """Give the directions, positions and uncertainties (NaN where not known) of all stars."""
+    """Return the directions, positions and errors (NaN if unknown) of all stars."""
     sigma = [
         np.full(len(f.positions_px), np.nan) if f.sigma_px is None else f.sigma_px for f in frames
     ]

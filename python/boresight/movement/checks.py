@@ -1,4 +1,4 @@
-"""Checks of the numbers that a correction is made of."""
+"""Checks of the arguments of a correction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["checked_covariance", "checked_matrix", "checked_points", "normalised
 
 
 def checked_matrix(matrix: ArrayLike, im_shape: tuple[int, int]) -> Floats:
-    """Give a matrix (3, 3) of pixels, of an affine or projective one that was given."""
+    """Return the (3, 3) matrix of an affine or projective transform."""
     try:
         array = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
@@ -27,13 +27,13 @@ def checked_matrix(matrix: ArrayLike, im_shape: tuple[int, int]) -> Floats:
 
 
 def normalised(matrix: Floats, im_shape: tuple[int, int]) -> Floats:
-    """Scale a matrix so that the middle of the image is in front of its horizon, and check it."""
+    """Scale a matrix so that the image centre is in front of the horizon, and check it."""
     rows, columns = im_shape
     depth = float(matrix[2] @ [(columns - 1) / 2, (rows - 1) / 2, 1.0])
     scaled = matrix if depth > 0 else -matrix
     if scaled[2, 2] > 0:
         scaled = scaled / scaled[2, 2]
-    # The smallest singular value of points in units of the image tells whether it folds it up.
+    # The condition number, with points in units of the image size, shows whether it is singular.
     size = float(max(im_shape))
     unit = np.diag([size, size, 1.0])
     if depth == 0 or np.linalg.cond(np.linalg.inv(unit) @ scaled @ unit) > 1e12:
@@ -42,7 +42,7 @@ def normalised(matrix: Floats, im_shape: tuple[int, int]) -> Floats:
 
 
 def checked_points(name: str, points: ArrayLike) -> Floats:
-    """Give points (n, 2) as an array."""
+    """Return points (n, 2) as an array."""
     try:
         array = np.array(points, dtype=np.float64)
     except (TypeError, ValueError):
@@ -54,7 +54,7 @@ def checked_points(name: str, points: ArrayLike) -> Floats:
 
 
 def checked_covariance(covariance: ArrayLike) -> Floats:
-    """Give the covariance (8, 8) of a matrix as an array."""
+    """Return the covariance (8, 8) of a matrix as an array."""
     array = np.array(covariance, dtype=np.float64)
     if array.shape != (8, 8) or not np.isfinite(array).all():
         raise InputError(f"covariance: its shape is {array.shape}; give finite numbers of (8, 8)")

@@ -1,4 +1,4 @@
-"""Files of movement corrections, ``.cmc``: JSON, as calcam reads and writes them.
+"""Files of movement corrections, ``.cmc``: JSON, compatible with calcam.
 
 ============================  =============================================================
 key                           value
@@ -25,12 +25,12 @@ __all__ = ["SUFFIX", "read_cmc", "write_cmc"]
 
 SUFFIX = ".cmc"
 
-#: Keys that each file has.
+#: Keys that each file must have.
 KEYS = ("transform_matrix", "im_array_shape", "ref_points", "moved_points", "history")
 
 
 def write_cmc(path: str | os.PathLike[str], values: dict[str, Any]) -> None:
-    """Write a file, whole or not at all; ``.cmc`` is added to a name that does not end with it."""
+    """Write a file atomically; ``.cmc`` is appended to a name that does not end with it."""
     target = Path(path)
     if target.suffix.lower() != SUFFIX:
         target = target.with_name(target.name + SUFFIX)
@@ -38,10 +38,10 @@ def write_cmc(path: str | os.PathLike[str], values: dict[str, Any]) -> None:
 
 
 def read_cmc(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the values of a file; refuses what is none."""
+    """Return the values of a file; raise an error if it is no movement correction."""
     try:
         values = read_json(path)
-    except ValueError as error:  # of JSON and of the encoding
+    except ValueError as error:  # from JSON or from the encoding
         raise FileFormatError(
             f"{os.fspath(path)} is no movement correction: {error}; give a whole .cmc file"
         ) from error

@@ -1,4 +1,4 @@
-"""Comparison of a calibrated camera with new frames of stars."""
+"""Comparison of a calibrated camera with new star frames."""
 
 from __future__ import annotations
 
@@ -30,20 +30,23 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 FALSE_ALARM = 1e-3
-"""Probability of a change where there is none, unless another is asked."""
+"""Default probability of a false alarm."""
 
 HINT_DEG = 1.0
-"""How far a camera is expected to have moved at most; farther, the frame is solved blind."""
+"""Largest expected movement of the camera, in degrees. After a larger movement the frame is solved
+blind."""
 
 NEIGHBOURS_PX = 3.0
-"""How near stars of the catalogue may be one image, or draw at each other's."""
+"""Distance within which catalogue stars may be blended, or shift each other's centroids, in
+pixels."""
 
 MOST_BLEND_PX = 0.02
-"""How far a star may be drawn aside by these at most to take part. More stars take part if it is
-more, and verdicts are wrong more often where positions are better than that."""
+"""Largest centroid shift of a used star by its neighbours, in pixels. With a larger value more
+stars are used, but verdicts are wrong more often if the centroids are more precise than the
+shift."""
 
 OPTICS = ("focus", "optical centre", "distortion")
-"""Kinds of change that can be told of a camera whose attitude is not known."""
+"""Kinds of change that can be found for a camera with unknown attitude."""
 
 
 @named
@@ -57,30 +60,30 @@ def compare(
     database: PatternDatabase | None = None,
     weather: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Tell what happened to a calibrated camera since, by the stars of a new frame.
+    """Determine from the stars of a new frame how a calibrated camera has changed.
 
     Parameters
     ----------
     calibration : MountedCamera, Solution, CalibrationResult or CameraModel
-        The camera before. Of the last two no attitude is known, and only changes of the optics are
-        told.
+        The camera before the change. The last two have no attitude, so only changes of the optics
+        are found.
     frame : image, Frame, path, centroids or Solution; or a list of these
-        The new frame, as `boresight.solve` takes it. Several sparse frames of an unmoved camera
-        count together.
+        The new frame, in any form that `boresight.solve` takes. Several sparse frames between which
+        the camera does not move are judged together.
     site : EarthLocation, optional
-        Where the camera is fixed to the ground: then its attitude is compared in the local frame.
-        Default: that of the calibration.
+        Site of a camera that is fixed to the ground; its attitude is then compared in the local
+        frame. Default: the site of the calibration.
     time : Time, datetime or str, or a list of these, optional
-        Middle of each exposure, to which stars of Hipparcos are moved. Default: that of the frame's
-        header.
+        Middle of each exposure, for the proper motions of Hipparcos stars. Default: the time in the
+        frame's header.
     false_alarm : float
-        Probability of a change where there is none. Default 1e-3. Where stars cover less than three
-        quarters of the frame, as under clouds, it is a two-thousandth of that; a change that would
-        be told without this is `suspected`.
+        Probability of reporting a change if there is none. Default 1e-3. If stars cover less than
+        three quarters of the frame, as under clouds, 1/2000 of this value is used, and a change
+        that is significant only at the full value is `suspected`.
     database : SolverDatabase, optional
-        Stars and their patterns. Default: that of `boresight.solve`.
+        Database of stars and patterns. Default: that of `boresight.solve`.
     weather : mapping, optional
-        Arguments of `Refraction.at`, for a site.
+        Arguments of `Refraction.at`, used with a site.
 
     Returns
     -------
@@ -89,14 +92,14 @@ def compare(
     Raises
     ------
     InputError
-        If an argument is none of these, or a site comes without a time.
+        If an argument has a wrong type, or a site is given without a time.
 
     Notes
     -----
-    A robust fit of all that may have changed gives the change and its covariance, to which that of
-    the calibration is added. Of the kinds of change those are taken that explain the stars at the
-    least cost: a likelihood ratio test of nested models (see `boresight.movement.verdict.judge`).
-    Stars that others of the catalogue may draw aside take no part.
+    A robust fit of all parameters gives the change and its covariance, to which the covariance of
+    the calibration is added. The kinds of change that explain the stars at the least cost are
+    selected, by a likelihood ratio test of nested models (see `boresight.movement.verdict.judge`).
+    Stars whose neighbours in the catalogue may shift the centroid are excluded.
 
     See Also
     --------
@@ -127,16 +130,16 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The camera that frames are compared with, and how well it is known.
+    """Reference camera for the comparison, with its uncertainty.
 
     Attributes
     ----------
     camera : MountedCamera
-        The camera before.
+        The camera before the change.
     known : tuple of str
-        Kinds of change that can be told of it.
+        Kinds of change that can be found for this camera.
     covariance : ndarray of shape (8, 8)
-        Its uncertainty.
+        Covariance of the camera's parameters.
     """
 
     camera: MountedCamera
@@ -146,9 +149,9 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A frame: when it was taken (UTC), its solution, and its stars as the camera before sees them.
+    """A frame: its time (UTC), its solution, and its stars as the reference camera would see them.
 
-    The latter two are None of a frame that did not solve.
+    Solution and stars are None if the frame did not solve.
     """
 
     time: str | None
@@ -163,7 +166,7 @@ def look_at(
     database: PatternDatabase | None,
     weather: Mapping[str, float] | None,
 ) -> Look:
-    """Solve a frame, and find where its stars would be if nothing had changed."""
+    """Solve a frame, and predict its stars for an unchanged camera."""
     at = _time_of(given, time)
     told = None if at is None else _utc(at)
     solution = _solved(reference, given, at, database, weather)
@@ -173,7 +176,7 @@ def look_at(
 def verdict_on(
     reference: Reference, looks: Sequence[Look], false_alarm: float, sure: bool = False
 ) -> Verdict:
-    """Judge frames together; `sure` as in `judge`."""
+    """Return the verdict on frames together; `sure` as in `judge`."""
     solved = [look for look in looks if look.solution is not None]
     times = [look.time for look in solved or looks if look.time is not None]
     camera = reference.camera.camera_model
@@ -193,7 +196,7 @@ def verdict_on(
 
 
 def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
-    """Find out what is known of the camera before."""
+    """Return the reference camera of a calibration."""
     if isinstance(calibration, Solution):
         if site is not None:
             raise InputError(
@@ -231,13 +234,13 @@ def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
 
 
 def _utc(time: Any) -> str:
-    """Give a time as text, UTC."""
-    with quiet:  # of leap seconds that are not known yet
+    """Return a time as text, UTC."""
+    with quiet:  # suppresses warnings about future leap seconds
         return str(as_time(time).utc.isot)
 
 
 def _time_of(given: Any, time: Any) -> Any:
-    """Give the middle of an exposure: as given, or as the frame's header tells."""
+    """Return the middle of an exposure: the given time, or the time in the frame's header."""
     if time is not None:
         return time
     if isinstance(given, str) or hasattr(given, "__fspath__"):
@@ -276,10 +279,10 @@ def _solved(
 
 
 def _seen(reference: Reference, solution: Solution, time: Any) -> Seen:
-    """Where the unmoved camera would see the matched stars of a frame, and where they are.
+    """Return predicted directions for the unmoved camera and measured positions of stars.
 
-    Stars that their neighbours may draw aside are left out: which of two that are one image was
-    matched, and where the light of both has its centre, the fit would take for a movement.
+    Stars whose neighbours may shift their centroid are excluded. With two blended stars, the choice
+    of the matched star and the centroid of their common light would look like a movement.
     """
     stars = solution.matched_stars
     single = stars.blend_px(NEIGHBOURS_PX) <= MOST_BLEND_PX

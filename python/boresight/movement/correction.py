@@ -1,4 +1,4 @@
-"""The correction of a movement: the transform between a moved image and the reference image."""
+"""Correction of a movement: the transform from a moved image to the reference image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from boresight.movement.warp import warp_plane
 __all__ = ["MovementCorrection"]
 
 ASPECT_TOLERANCE = 0.005
-"""Part by which the aspect ratio of a binned or enlarged image may differ from the original's."""
+"""Largest relative difference of the aspect ratio of a binned or enlarged image from the
+original."""
 
 TOLERANCE_OF_NOISE = 10.0
-"""Of images that are not 8-bit, the DDScore's tolerance over this is in standard deviations of the
-noise of a difference: the default of 50 is five of them."""
+"""Divisor that converts the DDScore's tolerance to standard deviations of the noise of a
+difference, for images that are not 8-bit. The default tolerance of 50 corresponds to five."""
 
 Interpolation = Literal["linear", "nearest"]
 
@@ -34,7 +35,7 @@ Interpolation = Literal["linear", "nearest"]
 class MovementCorrection:
     """Geometric transform from a moved image to a reference image.
 
-    Pixels are those of arrays: x is the column and y the row, 0-based at pixel centres.
+    Pixels are array pixels: x is the column and y the row, 0-based at pixel centres.
 
     Parameters
     ----------
@@ -43,41 +44,41 @@ class MovementCorrection:
     im_shape : (int, int)
         Rows and columns of the images.
     ref_points, moved_points : array_like, shape (n, 2)
-        Corresponding points (x, y) on both images; none are needed.
+        Corresponding points (x, y) on both images; may be empty.
     src : str
-        How the transform was made, in words.
+        Description of how the transform was made.
     method : str, optional
-        Which detector found it: "stars", "features", "phase" or "manual".
+        Method that found the transform: "stars", "features", "phase" or "manual".
     covariance : array_like, shape (8, 8), optional
-        Covariance of the first eight elements of the matrix by rows, its ninth being 1.
+        Covariance of the first eight elements of the matrix, by rows; the ninth is 1.
     inliers : array_like of bool, shape (n,), optional
-        Which pairs of points agree with it. Default: all.
+        Which pairs of points agree with the transform. Default: all.
     log10_chance : float, optional
-        Logarithm of the expected number of such transforms between unrelated images; 0 or more
-        means that chance makes one.
+        Decimal logarithm of the expected number of such transforms between unrelated images. With 0
+        or more, the transform may be a coincidence.
 
     Attributes
     ----------
     matrix : ndarray, shape (3, 3)
-        The transform, with 1 in the last element.
+        The transform, normalised to 1 in the last element.
     im_shape : tuple of int
-        Rows and columns.
+        Rows and columns of the images.
     ref_points, moved_points : ndarray, shape (n, 2)
         Corresponding points.
     history : str
-        How it was made.
+        Description of how the transform was made.
     method, covariance, inliers, log10_chance
-        As given; `inliers` is never None.
+        As given, but `inliers` is never None.
 
     Raises
     ------
     InputError
-        If the matrix is not of these shapes, not finite, or cannot be inverted; or points are not
+        If the matrix has a wrong shape, is not finite or cannot be inverted, or if points are not
         in pairs.
 
     See Also
     --------
-    boresight.movement.detect_movement : finds it from two images.
+    boresight.movement.detect_movement : finds the correction from two images.
 
     Examples
     --------
@@ -123,14 +124,14 @@ class MovementCorrection:
 
     @property
     def src(self) -> str:
-        """How it was made: another name of `history`."""
+        """Description of how the transform was made; same as `history`."""
         return self.history
 
     @property
     def translation(self) -> tuple[float, float]:
-        """x, y translation in pixels to go from the moved to the reference image.
+        """Translation (x, y) from the moved to the reference image, in pixels.
 
-        That of pixel (0, 0), as calcam has it; with a rotation, `shift` says more.
+        The translation of pixel (0, 0), as in calcam. With a rotation, `shift` is more meaningful.
         """
         return float(self.matrix[0, 2]), float(self.matrix[1, 2])
 
@@ -146,14 +147,14 @@ class MovementCorrection:
 
     @property
     def shift(self) -> tuple[float, float]:
-        """x, y shift in pixels of the middle of the moved image."""
+        """Shift (x, y) of the centre of the moved image, in pixels."""
         x, y = self._middle
         ref_x, ref_y = self.moved_to_ref_coords(x, y)
         return float(ref_x - x), float(ref_y - y)
 
     @property
     def shift_sigma(self) -> tuple[float, float] | None:
-        """Standard deviations of `shift`; None where no covariance is known."""
+        """Standard deviations of `shift`; None without a covariance."""
         if self.covariance is None:
             return None
         x, y = self._middle
@@ -162,7 +163,7 @@ class MovementCorrection:
 
     @property
     def rotation_sigma(self) -> float | None:
-        """Standard deviation of `rotation`, degrees; None where no covariance is known."""
+        """Standard deviation of `rotation`, degrees; None without a covariance."""
         if self.covariance is None:
             return None
         a, b = self.matrix[0, 0], self.matrix[1, 0]
@@ -172,7 +173,7 @@ class MovementCorrection:
 
     @property
     def scale_sigma(self) -> float | None:
-        """Standard deviation of `scale`; None where no covariance is known."""
+        """Standard deviation of `scale`; None without a covariance."""
         if self.covariance is None:
             return None
         slope = np.zeros(8)
@@ -181,11 +182,11 @@ class MovementCorrection:
 
     @property
     def residuals(self) -> Floats:
-        """Points on the reference minus where their moved points come to lie, pixels, (n, 2)."""
+        """Reference points minus transformed moved points, pixels, shape (n, 2)."""
         return self.ref_points - self._map(self.matrix, self.moved_points)
 
     def position_cov(self, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Covariance of where moved pixels come to lie on the reference.
+        """Return the covariance of transformed positions on the reference image.
 
         Parameters
         ----------
@@ -200,7 +201,7 @@ class MovementCorrection:
         Raises
         ------
         InputError
-            If the covariance of this correction is not known.
+            If this correction has no covariance.
         """
         if self.covariance is None:
             raise InputError("covariance: that of this correction is not known; fit it to points")
@@ -216,7 +217,7 @@ class MovementCorrection:
         return cov.reshape(*shape, 2, 2)
 
     def moved_to_ref_coords(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
-        """Coordinates on the reference image of points on the moved image.
+        """Transform points of the moved image to the reference image.
 
         Parameters
         ----------
@@ -232,7 +233,7 @@ class MovementCorrection:
         return map_points(lambda points: self._map(self.matrix, points), x, y)
 
     def ref_to_moved_coords(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
-        """Coordinates on the moved image of points on the reference image.
+        """Transform points of the reference image to the moved image.
 
         Parameters
         ----------
@@ -255,21 +256,21 @@ class MovementCorrection:
         Parameters
         ----------
         image : array_like, shape (rows, columns) or (rows, columns, colours)
-            Moved image, of any real dtype; binned or enlarged with respect to `im_shape` if it has
-            the same aspect ratio.
+            Moved image, of any real dtype. It may be binned or enlarged relative to `im_shape`,
+            with the same aspect ratio.
         interp : {"linear", "nearest"}
             Interpolation. Default "linear".
         fill_edges : bool
-            Whether to repeat the edge pixels where the image does not reach; else these are 0,
-            which is the default.
+            Whether to repeat the edge pixels outside the image. Default False: pixels outside are
+            0.
 
         Returns
         -------
         image : ndarray
             The warped image, of the same shape and dtype, in native byte order.
         mask : ndarray of bool, shape (rows, columns)
-            Where it shows valid pixels of the given one: within the outermost pixel centres
-            (nearest: within the pixels), and not NaN.
+            True where the result shows valid pixels of the given image: within the outermost pixel
+            centres (nearest: within the pixels), and not NaN.
 
         Raises
         ------
@@ -281,7 +282,7 @@ class MovementCorrection:
     def warp_ref_to_moved(
         self, image: ArrayLike, interp: Interpolation = "linear", fill_edges: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Warp a reference-aligned image to align with the moved one.
+        """Warp an image aligned with the reference to align with the moved image.
 
         Parameters
         ----------
@@ -293,7 +294,7 @@ class MovementCorrection:
         image : ndarray
             The warped image, of the same shape and dtype, in native byte order.
         mask : ndarray of bool, shape (rows, columns)
-            Where it shows valid pixels of the given one.
+            True where the result shows valid pixels of the given image.
 
         Raises
         ------
@@ -303,32 +304,33 @@ class MovementCorrection:
         return self._warp(image, self.matrix, interp, fill_edges)
 
     def get_ddscore(self, ref_im: Any, moved_im: Any, tol: float = 50) -> float:
-        """Tell how much better two images agree after the correction than before it.
+        """Return a score of how much the correction improves the agreement of two images.
 
         Parameters
         ----------
         ref_im, moved_im : array_like, or calibrations that carry an image
-            Both images; of colours their luminance.
+            Both images. Of colour images the luminance is used.
         tol : float
-            Pixels count whose difference changes by more than this: counts of 8-bit images, and a
-            tenth of a standard deviation of the noise of a difference for others. Default 50.
+            Only pixels whose difference changes by more than this are counted. The unit is grey
+            levels for 8-bit images, and for others a tenth of a standard deviation of the noise of
+            a difference. Default 50.
 
         Returns
         -------
         float
-            From -1 to 1: negative if the agreement gets worse, 0 if nothing changes or nothing can
-            be told, positive if it improves.
+            From -1 to 1: negative if the agreement gets worse, 0 if no pixel changes enough to be
+            counted, positive if it improves.
 
         Notes
         -----
-        ``2 n(d > 0) / n - 1`` over the n valid pixels with ``|d| > tol``, where d is the absolute
-        difference of both images before minus that after the correction: the DDScore of
-        van Stroud et al.
+        The DDScore of van Stroud et al.: ``2 n(d > 0) / n - 1`` over the n valid pixels with
+        ``|d| > tol``, where d is the absolute difference of both images before the correction minus
+        that after the correction.
 
         Raises
         ------
         InputError
-            If the shapes differ, something is no image, or `tol` is not a number of at least 0.
+            If the shapes differ, an argument is no image, or `tol` is not a number of at least 0.
         """
         ref, moved = grey(image_of(ref_im, "ref_im")), grey(image_of(moved_im, "moved_im"))
         if ref.shape != moved.shape:
@@ -347,13 +349,13 @@ class MovementCorrection:
         return 2.0 * float(np.mean(better > 0)) - 1.0 if better.size else 0.0
 
     def save(self, filename: str | os.PathLike[str]) -> None:
-        """Save to a ``.cmc`` file, which calcam reads too.
+        """Save to a ``.cmc`` file, which calcam can also read.
 
         Parameters
         ----------
         filename : path-like
-            File to create or replace, whole or not at all; ``.cmc`` is added to a name that does
-            not end with it.
+            File to create or replace, atomically. ``.cmc`` is appended to a name that does not end
+            with it.
         """
         extra = {
             "method": self.method,
@@ -373,7 +375,7 @@ class MovementCorrection:
 
     @classmethod
     def load(cls, filename: str | os.PathLike[str]) -> MovementCorrection:
-        """Load a correction from a ``.cmc`` file, ours or calcam's.
+        """Load a correction from a ``.cmc`` file of Boresight or calcam.
 
         Parameters
         ----------
@@ -387,7 +389,7 @@ class MovementCorrection:
         Raises
         ------
         FileFormatError
-            If it is damaged, or no such file.
+            If the file is damaged, or no ``.cmc`` file.
         """
         values = read_cmc(filename)
         try:
@@ -432,8 +434,8 @@ class MovementCorrection:
                 f"image: its shape is {array.shape[:2]}; give one with the aspect ratio of "
                 f"{self.im_shape}"
             )
-        # From pixels of this image to those of the original: the edges, half a pixel before the
-        # first centre, coincide.
+        # Matrix from pixels of this image to pixels of the original. The image edges coincide, half
+        # a pixel before the first centre.
         enlarge = np.diag([*(1.0 / factors), 1.0])
         enlarge[:2, 2] = (1.0 / factors - 1.0) / 2.0
         matrix = np.linalg.inv(enlarge) @ to_source @ enlarge if np.any(factors != 1) else to_source
@@ -443,13 +445,13 @@ class MovementCorrection:
         return (warped[0][0] if array.ndim == 2 else np.stack([w for w, _ in warped], 2)), valid
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the movement as numbers and text, for JSON.
+        """Return the movement as numbers and text, for JSON.
 
         Returns
         -------
         dict
             ``method``, ``matrix``, ``shift_px``, ``shift_sigma_px`` (None without a covariance),
-            ``rotation_deg``, ``scale`` and ``points``, the number of those that agree with it.
+            ``rotation_deg``, ``scale`` and ``points``, the number of inlier pairs.
 
         Examples
         --------

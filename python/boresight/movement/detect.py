@@ -24,23 +24,26 @@ Method = Literal["auto", "stars", "features", "phase"]
 Transform = Literal["shift", "similarity", "affine", "projective"]
 
 CANDIDATES = 5
-"""Transforms proposed by a detector that are made exact at most; the right one is nearly always the
-first."""
+"""Maximum number of transforms proposed by a detector that are refined. The correct one is nearly
+always the first."""
 
 LARGEST_LOG_CHANCE = -6.0
-"""Logarithm of the expected number of such agreements between unrelated images, at most."""
+"""Largest log10 of the expected number of such agreements between unrelated images."""
 
 MANY_STARS = 20
-"""Common stars that surely are stars: spots of a scene are fewer, and its pixels tell more."""
+"""Number of common detections from which they certainly are stars. Spots of a daylight scene are
+fewer, and there the pixels measure the movement better."""
 
 EVEN_SPREAD = 1.5
-"""Spread of a sky's pixels over their noise, at most: that of a scene is many times more."""
+"""Largest ratio of the spread of pixels to their noise on a sky. The ratio of a daylight scene is
+many times larger."""
 
 ROW_STEP = 8
-"""Every so many rows of an image tell that."""
+"""The spread is measured on every eighth row."""
 
 LEAST_PATCHES, LEAST_PART = 12, 0.25
-"""Patches of the images that have to follow the movement, and the part of those with texture."""
+"""Minimum number of patches that must follow the movement, and minimum fraction of the patches with
+texture."""
 
 
 @named
@@ -52,36 +55,38 @@ def detect_movement(
     Parameters
     ----------
     ref : array_like, Frame, path, or a calibration that carries an image
-        Reference image, of any dtype; of colours the luminance.
+        Reference image, of any dtype. Of a colour image the luminance is used.
     moved : array_like, Frame, path, or a calibration that carries an image
         Moved image of the same shape.
     method : {"auto", "stars", "features", "phase"}
-        "stars": the patterns of two lists of stars. "phase": phase correlation, with rotation and
-        scale by log-polar spectra. "features": corners and their descriptors, by OpenCV (the extra
-        ``movement``). "auto", the default, takes the first of stars, phase and (where OpenCV is
-        installed) features that succeeds; `MovementCorrection.method` says which.
+        "stars" matches patterns of stars. "phase" uses phase correlation, with rotation and scale
+        from log-polar spectra. "features" matches corners by their descriptors, with OpenCV (the
+        extra ``movement``). "auto", the default, uses the first of stars, phase and (if OpenCV is
+        installed) features that succeeds; `MovementCorrection.method` tells which.
     transform : {"similarity", "shift", "affine", "projective"}
-        Family of transforms. Default "similarity": shift, rotation and one scale.
+        Type of transform. Default "similarity": shift, rotation and one scale.
 
     Returns
     -------
     MovementCorrection
-        With its covariance, the points it stands on, and how likely chance makes such an agreement.
+        The transform with its covariance, the corresponding points, and the probability of such an
+        agreement by chance.
 
     Raises
     ------
     DetectionFailedError
-        If no movement is determined: what cannot be told is never accepted.
+        If no movement is determined. An uncertain result is never returned.
     InputError
-        If the shapes differ, something is no image, or a name is unknown.
+        If the shapes differ, an argument is no image, or a name is unknown.
     ModuleNotFoundError
-        If "features" is asked for and OpenCV is not installed.
+        If `method` is "features" and OpenCV is not installed.
 
     Notes
     -----
-    What phase correlation and features propose is made exact on patches of both images (Lucas &
-    Kanade 1981, with a gain and an offset for each patch), which have to agree: at least 12, and a
-    quarter of those with texture, and by chance fewer than once in a million images.
+    Proposals from phase correlation and features are refined on patches of both images (Lucas &
+    Kanade 1981, with a gain and an offset for each patch). At least 12 patches, and a quarter of
+    those with texture, must agree, and such an agreement must be expected less than once in a
+    million unrelated images.
 
     Examples
     --------
@@ -114,7 +119,7 @@ def detect_movement(
     proposals = []
     if method in ("auto", "phase"):
         proposals.append(("phase", _phase(*planes, turned=transform != "shift")))
-    # A sky has no corners but its stars, which have been compared.
+    # The only corners of a sky are its stars, which have already been compared.
     of_stars = of_stars and all(map(_is_even, planes))
     if method == "features" or (method == "auto" and not of_stars and have_features()):
         proposals.append(("features", feature_transforms(first, second)))
@@ -138,19 +143,19 @@ def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
     Parameters
     ----------
     ref, moved : array_like, Frame, path, or a calibration that carries an image
-        Reference and moved image, of one shape.
+        Reference and moved image, of the same shape.
 
     Returns
     -------
     MovementCorrection
-        A shift, to sub-pixels.
+        A shift with sub-pixel accuracy.
 
     Raises
     ------
     DetectionFailedError
         If no shift is determined.
     InputError
-        If the shapes differ or something is no image.
+        If the shapes differ or an argument is no image.
 
     Examples
     --------
@@ -167,13 +172,13 @@ def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
 def _phase(
     ref: NDArray[np.float32], moved: NDArray[np.float32], *, turned: bool
 ) -> Iterator[list[list[float]]]:
-    """Propose transforms by phase correlation."""
+    """Yield transforms proposed by phase correlation."""
     for matrix, _ in core.correlate_phase(ref, moved, turned):
         yield matrix
 
 
 def _is_even(image: NDArray[np.float32]) -> bool:
-    """Tell whether most of an image is one level with noise, as the sky between stars."""
+    """Return whether most of an image is one level with noise, like the sky between stars."""
     part = image[::ROW_STEP]
     part = part[np.isfinite(part).all(axis=1)]
     if part.size == 0:
@@ -190,7 +195,7 @@ def _first_registered(
     kind: Transform,
     method: str,
 ) -> MovementCorrection | None:
-    """Take the first of some coarse transforms on which both images agree."""
+    """Return the first of the coarse transforms that both images confirm, refined, or None."""
     for _, start in zip(range(CANDIDATES), transforms, strict=False):
         try:
             found = registrar.register(start, kind)
@@ -206,9 +211,9 @@ def _first_registered(
 
 
 def as_plane(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Give an image as the core takes it: float32, NaN where there is no value."""
+    """Return an image in the form that the core takes: float32, with NaN for missing values."""
     if image.dtype == np.float64:
-        # Of what a float32 cannot hold the image keeps nothing; its level is not needed.
+        # Subtract the level and scale the image, so that float32 keeps the contrast.
         finite = image[np.isfinite(image)]
         image = image - (np.median(finite) if finite.size else 0.0)
         largest = np.nanmax(np.abs(image), initial=0.0, where=np.isfinite(image))

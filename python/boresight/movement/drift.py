@@ -1,4 +1,4 @@
-"""The log of a camera's drift: append-only, and read as a table and as changes in time."""
+"""Append-only log of the verdicts on a camera, read as a table or as sudden changes."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
 __all__ = ["ChangePoint", "DriftLog"]
 
 SCHEMA = "boresight-drift/1"
-"""Written into each line."""
+"""Format name, written into each line."""
 
 FOLLOWED = (0, 1, 2, 3)
-"""Parameters whose changes are looked for: pointing, roll and focus."""
+"""Parameters in which change points are searched: pointing, roll and focus."""
 
 LEAST_SEGMENT = 3
-"""Frames between two changes at least: one bad frame is none."""
+"""Minimum number of frames between two changes, so that one bad frame is no change."""
 
 FALSE_ALARM = 1e-3
-"""Probability of a change point in a log without any, unless another is asked."""
+"""Default probability of a change point in a log without any."""
 
 
 @named
 @dataclass(frozen=True)
 class ChangePoint:
-    """A sudden change in a log.
+    """A sudden change of the camera in a drift log.
 
     Attributes
     ----------
     index : int
-        The first frame after it, among those of the table that were told.
+        Index of the first frame after the change, among the frames that were used, sorted by time.
     time : str
         Time of that frame, UTC.
     about_x_arcsec, about_y_arcsec, roll_arcsec : float
-        By how much the camera turned about its axes.
+        Rotation of the camera about its x axis, y axis and optical axis.
     focus : float
         Relative change of the focal length.
     chi2 : float
-        By how much the change lowers chi square.
+        Decrease of chi square by the change.
 
     Examples
     --------
@@ -74,15 +74,15 @@ class ChangePoint:
 
 @named
 class DriftLog:
-    """A log of verdicts, one JSON document a line.
+    """Log of verdicts, with one JSON document per line.
 
-    A line is appended whole and is on the disk when `append` returns; what a crash leaves of a line
-    is passed over by readers and closed by the next append.
+    Each line is appended as a whole and is on the disk when `append` returns. Readers skip an
+    incomplete line left by a crash, and the next append starts a new line after it.
 
     Parameters
     ----------
     path : path-like
-        The file; made by the first append.
+        The file, created by the first append.
 
     Examples
     --------
@@ -107,12 +107,13 @@ class DriftLog:
         Parameters
         ----------
         verdict : Verdict
-            Of `compare` or a `Watch`. Of one on several frames, of which those before have lines of
-            their own, change points are found by the last.
+            Verdict of `compare` or a `Watch`. For a verdict of a `Watch` on several frames, only
+            the last frame is used for change points, because the earlier frames have their own
+            lines.
         frame : path-like, optional
             Name of the frame.
         note : str, optional
-            Action that was taken, such as a new calibration.
+            Remark, such as an action that was taken: a new calibration.
 
         Raises
         ------
@@ -128,7 +129,7 @@ class DriftLog:
             with contextlib.suppress(ImportError, OSError):  # not everywhere
                 import fcntl
 
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # lock until the file is closed
             end = os.lseek(descriptor, 0, os.SEEK_END)
             if end and os.pread(descriptor, 1, end - 1) != b"\n":
                 line = b"\n" + line  # a line was cut off by a crash
@@ -137,7 +138,7 @@ class DriftLog:
             os.close(descriptor)
 
     def records(self) -> list[dict[str, Any]]:
-        """Read all whole records, in order; none of a file that does not exist.
+        """Read all complete records, in order; an empty list if the file does not exist.
 
         Raises
         ------
@@ -153,7 +154,7 @@ class DriftLog:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
-                continue  # what a crash left of a line
+                continue  # incomplete line left by a crash
             if isinstance(record, dict) and record.get("schema") == SCHEMA:
                 found.append(record)
         if not found and any(line.strip() for line in lines):
@@ -164,17 +165,17 @@ class DriftLog:
         return len(self.records())
 
     def suspects(self, most: int = MOST_FRAMES) -> list[str]:
-        """Name the last frames that show, or seem to show, a change: a `Watch` goes on from these.
+        """Return the last frames with a change, certain or suspected, from which a `Watch` resumes.
 
         Parameters
         ----------
         most : int
-            So many of them at most.
+            Maximum number of names.
 
         Returns
         -------
         list of str
-            In order, since the last frame that was told unmoved.
+            Names in order, since the last frame in which the camera was unmoved.
         """
         names: list[str] = []
         for record in reversed(self.records()):
@@ -185,16 +186,16 @@ class DriftLog:
         return [name for name in names[:most][::-1] if name is not None]
 
     def table(self) -> Table:
-        """Give one row for each frame.
+        """Return a table with one row per frame.
 
         Returns
         -------
         astropy.table.Table
             Columns ``time``, ``frame``, ``kinds`` and ``suspected`` (comma separated), ``unknown``
-            (why it cannot be told, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec),
-            ``focus`` (relative), of the fit that leaves the optics' form, their standard deviations
-            with ``_sigma``, ``num_stars``, ``coverage``, ``rms_px`` and ``note``. What is not known
-            is NaN.
+            (why there is no decision, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec) and
+            ``focus`` (relative) from a fit with fixed optical centre and distortion, their standard
+            deviations with the suffix ``_sigma``, ``num_stars``, ``coverage``, ``rms_px`` and
+            ``note``. Unknown values are NaN.
         """
         from astropy.table import Table
 
@@ -219,22 +220,22 @@ class DriftLog:
         return table
 
     def change_points(self, false_alarm: float = FALSE_ALARM) -> list[ChangePoint]:
-        """Find sudden changes, between which the camera may drift steadily.
+        """Find sudden changes. Between them the camera may drift linearly.
 
         Parameters
         ----------
         false_alarm : float
-            Probability of one in a log without any. Default 1e-3.
+            Probability of a change point in a log without any. Default 1e-3.
 
         Returns
         -------
         list of ChangePoint
-            In order of time. Frames that could not be told are left out.
+            Changes in order of time. Frames without usable stars are excluded.
 
         Notes
         -----
-        Binary segmentation: the split into two straight lines that lowers chi square most is taken
-        while it is significant. The scatter about the lines is measured.
+        Binary segmentation: the split into two straight lines that lowers chi square most is
+        accepted while it is significant. The scatter about the lines is estimated from the data.
         """
         false_alarm = probability("false_alarm", false_alarm)
         told = [r for r in self.records() if _is_told(r) and r["time"] and _is_known(r)]
@@ -273,9 +274,10 @@ def _plain(values: Floats) -> list[float | None]:
 
 
 def _followed(verdict: Verdict) -> tuple[Floats, Floats]:
-    """Give attitude and focal length with standard deviations, if the optics keep their form.
+    """Return attitude and focal length with standard deviations, for otherwise fixed optics.
 
-    The fit of all parameters tells pointing and optical centre worse than their sum.
+    The fit of all parameters measures pointing and optical centre separately less precisely than
+    their sum.
     """
     values, sigma = np.full((2, len(PARAMETERS)), np.nan)
     rows = [i for kind in ("pointing", "roll", "focus") for i in KINDS[kind]]
@@ -288,7 +290,7 @@ def _followed(verdict: Verdict) -> tuple[Floats, Floats]:
 
 
 def _is_told(record: dict[str, Any]) -> bool:
-    """Whether its stars tell something, be it that a change is not sure."""
+    """Return whether the stars of the frame gave a result, which may be a suspected change."""
     return record["unknown"] is None or bool(record.get("suspected"))
 
 
@@ -297,13 +299,13 @@ def _is_known(record: dict[str, Any]) -> bool:
 
 
 def _scatter(scaled: Floats) -> Floats:
-    """Measure the scatter of each column about a smooth run, by second differences."""
+    """Measure the scatter of each column about a smooth trend, from second differences."""
     second = scaled[2:] - 2.0 * scaled[1:-1] + scaled[:-2]
     return np.asarray(1.4826 * np.median(np.abs(second), axis=0) / math.sqrt(6.0))
 
 
 def _sums(days: Floats, values: Floats, sigma: Floats) -> Floats:
-    """Sum what a straight line needs over all frames up to each one, (n + 1, 6, columns)."""
+    """Return cumulative sums for straight-line fits, up to each frame, (n + 1, 6, columns)."""
     weight = 1.0 / sigma**2
     t = days[:, None]
     parts = [
@@ -320,7 +322,7 @@ def _sums(days: Floats, values: Floats, sigma: Floats) -> Floats:
 
 
 def _chi2(sums: Floats) -> Floats:
-    """Chi square about the best straight lines, for sums (..., 6, columns)."""
+    """Return chi square about the best straight lines, from sums (..., 6, columns)."""
     w, wt, wtt, wy, wyt, wyy = np.moveaxis(sums, -2, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = wtt - wt**2 / w
@@ -333,7 +335,7 @@ def _chi2(sums: Floats) -> Floats:
 def _splits(
     days: Floats, values: Floats, sigma: Floats, start: int, end: int, limit: float
 ) -> list[tuple[int, float]]:
-    """Find changes between two frames: the first frame after each, the fall of chi square."""
+    """Return the changes between two frames: first frame after each, and chi square drop."""
     if end - start < 2 * LEAST_SEGMENT:
         return []
     rows = slice(start, end)
@@ -350,7 +352,7 @@ def _splits(
 
 
 def _line_at(days: Floats, values: Floats, sigma: Floats, at: float) -> Floats:
-    """Value of each column at a time, by a straight line; of few frames by their mean."""
+    """Return each column's value at a time, from a straight line, or the mean of few frames."""
     weights = 1.0 / sigma
     degree = 1 if len(days) >= 2 * LEAST_SEGMENT else 0
     lines = [

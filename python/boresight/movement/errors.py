@@ -1,4 +1,4 @@
-"""The exception of a movement that cannot be told."""
+"""Exception for a movement that cannot be determined."""
 
 from boresight.errors import UndeterminedError
 

@@ -1,4 +1,4 @@
-"""Corners and their descriptors: the movement between two pictures of a scene by daylight."""
+"""Movement between two images of a daylight scene, from corners and their descriptors."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from boresight.errors import UndeterminedError
 __all__ = ["feature_transforms", "have_features"]
 
 FEATURES = 3000
-"""Corners of each image at most."""
+"""Maximum number of corners per image."""
 
 SMALLEST_SIDE = 64
-"""Images with a shorter side have no corners that a descriptor fits into."""
+"""Minimum side of an image, in pixels. In smaller images no descriptor fits around a corner."""
 
 LEAST_MATCHES = 8
-"""Corners of both images that have to be each other's best match."""
+"""Minimum number of corner pairs that are each other's best match."""
 
 TOLERANCE_PX = 4.0
-"""How far corners may lie from a common transform: they are exact to a pixel or two only."""
+"""Largest distance of inlier corners from a common transform, in pixels. Corners are accurate to
+one or two pixels."""
 
 STRETCH = (0.1, 99.9)
-"""Percentiles of an image that become black and white."""
+"""Percentiles of an image that become black and white in 8 bits."""
 
 
 def have_features() -> bool:
-    """Tell whether OpenCV is installed."""
+    """Return whether OpenCV is installed."""
     return importlib.util.find_spec("cv2") is not None
 
 
 def feature_transforms(ref: NDArray[Any], moved: NDArray[Any]) -> Iterator[list[list[float]]]:
-    """Propose transforms from moved to reference pixels by matching corners.
+    """Yield transforms from moved to reference pixels proposed by matching corners.
 
     Parameters
     ----------
     ref, moved : ndarray, shape (rows, columns)
-        Two images of one shape.
+        Two images of the same shape.
 
     Yields
     ------
     list of list of float
-        Rows of the (3, 3) matrix; one or none.
+        Rows of the (3, 3) matrix; at most one matrix.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def feature_transforms(ref: NDArray[Any], moved: NDArray[Any]) -> Iterator[list[
 
 
 def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Give an image as 8-bit grey."""
+    """Return an image as 8-bit grey."""
     if image.dtype == np.uint8:
         return np.ascontiguousarray(image)
     finite = image[np.isfinite(image)]

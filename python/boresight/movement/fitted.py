@@ -1,4 +1,4 @@
-"""Corrections from fits of the core."""
+"""Conversion of fits of the core to corrections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["fitted_correction"]
 def fitted_correction(
     found: dict[str, Any], im_shape: tuple[int, ...], method: str
 ) -> MovementCorrection:
-    """Make the correction of a fit of the core."""
+    """Return the correction for a fit of the core."""
     covariance: Floats = found["covariance"]
     return MovementCorrection(
         found["matrix"],

@@ -1,4 +1,4 @@
-"""Images as callers give them: arrays, files, or calibrations that carry one."""
+"""Reading of image arguments: arrays, files, or calibrations that carry an image."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from boresight.frames.read import frame_of, read_frame
 __all__ = ["grey", "image_of", "noise_of", "pair_of"]
 
 MAD_SIGMA = 1.4826
-"""Standard deviations in a median absolute deviation of normal noise."""
+"""Ratio of the standard deviation to the median absolute deviation, for normal noise."""
 
 SECOND_DIFFERENCE = 36.0
-"""Variance of the second differences along both axes, [1 -2 1] times its transpose, of noise 1."""
+"""Variance of the second difference along both axes, [1 -2 1] times its transpose, for noise of
+unit variance."""
 
 
 def image_of(given: Any, name: str = "image") -> NDArray[Any]:
-    """Give the pixels of an array, a frame, a file, or a calibration that carries an image.
+    """Return the pixels of an array, a frame, a file, or a calibration that carries an image.
 
     Parameters
     ----------
     given : array_like, Frame, path, HDU, PIL image, or an object with an attribute ``image``
-        Of any dtype; a mask, or values that are not finite, become NaN.
+        Image of any dtype. Masked pixels become NaN.
     name : str
-        Name of the argument in an error.
+        Name of the argument, for error messages.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def image_of(given: Any, name: str = "image") -> NDArray[Any]:
 
 
 def grey(image: NDArray[Any]) -> NDArray[Any]:
-    """Give an image without colours: the luminance of three or four, the mean of other numbers."""
+    """Return a grey image: the luminance of 3 or 4 colours, the mean of any other number."""
     if image.ndim == 2:
         return image
     if image.shape[2] in (3, 4):
@@ -83,7 +84,7 @@ def grey(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def pair_of(ref: Any, moved: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give two images without colours, which have to be of one shape."""
+    """Return two grey images, which must have the same shape."""
     first, second = grey(image_of(ref, "ref")), grey(image_of(moved, "moved"))
     if first.shape != second.shape:
         raise InputError(
@@ -94,10 +95,10 @@ def pair_of(ref: Any, moved: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def noise_of(image: NDArray[Any]) -> float:
-    """Measure the noise of an image: its standard deviation, by the median second difference.
+    """Return the standard deviation of the noise of an image, from the median second difference.
 
-    (Immerkaer 1996, with the median in place of the mean, which edges would raise.) Of an image
-    with fewer than three rows or columns it is 0.
+    This is the method of Immerkaer (1996), but with the median in place of the mean, because edges
+    raise the mean. The noise is 0 for an image with fewer than three rows or columns.
     """
     if min(image.shape) < 3:
         return 0.0

@@ -1,4 +1,4 @@
-"""Matching of points by hand, on a local page."""
+"""Manual matching of points, on a local web page."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from boresight.movement.server import PageServer, as_png
 __all__ = ["manual_movement"]
 
 LEAST_PAIRS = 3
-"""Pairs from which on a transform is fitted."""
+"""Minimum number of pairs for a fit."""
 
 TOLERANCE_PX = 1e6
-"""Pairs are the user's: none is left out for its distance."""
+"""Inlier distance, in pixels. The large value keeps all pairs, because the user chose them."""
 
 MOST_PAIRS = 60
-"""Pairs that automatic detection puts on the page at most."""
+"""Maximum number of pairs that automatic detection puts on the page."""
 
 STRETCH = (0.5, 99.5)
-"""Percentiles of an image that become black and white."""
+"""Percentiles of an image that are shown as black and white."""
 
 
 @named
@@ -44,37 +44,37 @@ def manual_movement(
     open_browser: bool = True,
     timeout: float | None = None,
 ) -> MovementCorrection | None:
-    """Determine a movement by matching points by hand, on a page in the browser.
+    """Determine a movement by manual matching of points on a page in the browser.
 
-    Both images are shown side by side: click a point on one and the same point on the other, drag
-    and delete them, let others be detected, and look at the fit and at both images in turn. The
-    page is served on 127.0.0.1 to this browser alone, and needs no network.
+    Both images are shown side by side. Click a point on one image and the same point on the other;
+    drag or delete points; detect points automatically; inspect the fit; and blink both images. The
+    page is served on 127.0.0.1 to this browser only, and needs no network.
 
     Parameters
     ----------
     ref, moved : array_like, Frame, path, or a calibration that carries an image
-        Reference and moved image, of one shape.
+        Reference and moved image, of the same shape.
     correction : MovementCorrection, optional
-        Correction to start from.
+        Correction whose points are shown at the start.
     parent_window : object, optional
-        Ignored; there for programs written for calcam.
+        Ignored; for compatibility with programs written for calcam.
     port : int
-        Port of the page. Default 0: a free one.
+        Port of the page. Default 0: any free port.
     open_browser : bool
-        Whether to open the page; its address is printed in any case. Default True.
+        Whether to open the page in a browser. The address is always printed. Default True.
     timeout : float, optional
-        Seconds to wait for a browser. Default: for ever.
+        Seconds to wait for a browser. Default: no limit.
 
     Returns
     -------
     MovementCorrection or None
-        The correction that was accepted; None if it was cancelled, the page was closed or no
-        browser came.
+        The accepted correction; None if the user cancelled or closed the page, or no browser
+        connected.
 
     Raises
     ------
     InputError
-        If the shapes differ, something is no image, or an argument is not of its kind.
+        If the shapes differ, an argument is no image, or has a wrong type or value.
     OSError
         If the port is in use.
 
@@ -110,7 +110,7 @@ def manual_movement(
 
 
 class _Session:
-    """Answers to the requests of the page."""
+    """Handlers for the requests of the page."""
 
     def __init__(
         self, ref: NDArray[Any], moved: NDArray[Any], correction: MovementCorrection | None
@@ -119,12 +119,12 @@ class _Session:
         self.accepted: MovementCorrection | None = None
 
     def start(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Tell the size of the images, and the points to start with."""
+        """Return the size of the images, and the initial points."""
         rows, columns = self.ref.shape
         return {"width": columns, "height": rows, "pairs": _pairs_of(self.correction)}
 
     def fit(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Fit a transform to the pairs and tell how good it is."""
+        """Fit a transform to the pairs and return it with its quality."""
         found = self._fitted(given)
         if found is None:
             return {"fit": None}
@@ -145,11 +145,11 @@ class _Session:
         }
 
     def detect(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Detect the movement, for pairs to start with."""
+        """Detect the movement and return its pairs."""
         return {"pairs": _pairs_of(detect_movement(self.ref, self.moved))}
 
     def load(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Take the pairs of a .cmc file."""
+        """Return the pairs of a .cmc file."""
         found = MovementCorrection(
             given["transform_matrix"], tuple(given["im_array_shape"][:2]), given["ref_points"],
             given["moved_points"], given["history"],
@@ -161,7 +161,7 @@ class _Session:
         return {"pairs": _pairs_of(found)}
 
     def accept(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Take the fit of the pairs as the result."""
+        """Accept the fit of the pairs as the result."""
         found = self._fitted(given)
         if found is None:
             return {"error": f"it takes {LEAST_PAIRS} pairs of points"}
@@ -192,7 +192,7 @@ class _Session:
 
 
 def _pairs_of(correction: MovementCorrection | None) -> list[list[float]]:
-    """Points of a correction that agree with it: x, y on the reference, and on the moved image."""
+    """Return the inlier pairs of a correction as rows (x, y) of reference and moved image."""
     if correction is None:
         return []
     pairs = np.column_stack([correction.ref_points, correction.moved_points])[correction.inliers]
@@ -211,7 +211,7 @@ def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _equalised(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Give an image in which all greys are as frequent, which shows faint things."""
+    """Return an image with an equalised histogram, which shows faint details."""
     flat = np.nan_to_num(image.astype(np.float64)).ravel()
     values, place = np.unique(flat, return_inverse=True)
     part = np.cumsum(np.bincount(place)) / len(flat)

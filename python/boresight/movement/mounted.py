@@ -1,4 +1,4 @@
-"""A calibrated camera and how it is mounted: what later frames are compared with."""
+"""A calibrated and mounted camera: the reference for later frames."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ __all__ = ["PARAMETERS", "MountedCamera", "place_at"]
 FORMAT, VERSION = "boresight-mounted-camera", 1
 
 PARAMETERS = ("about_x", "about_y", "about_z", "focal", "center_x", "center_y", "k1", "k2")
-"""Numbers that describe a change: small rotations of the camera about its axes (rad), the relative
-change of its focal length, the shift of its optical centre (px), and two terms of a radial
-distortion (px at the corner)."""
+"""Parameters of a change: small rotations of the camera about its axes (rad), the relative change
+of its focal length, the shift of its optical centre (px), and two terms of a radial distortion (px
+at the corner)."""
 
 
 @named
 @dataclass(frozen=True, eq=False)
 class MountedCamera(JsonDocument):
-    """A calibrated camera and how it is mounted.
+    """A calibrated camera with its attitude, in the sky or relative to the ground.
 
     Attributes
     ----------
     camera_model : CameraModel
-        Its optics.
+        Optics of the camera.
     quaternion : ndarray of shape (4,)
-        Attitude, scalar first: the rotation to the camera's axes from those of ICRS, or, with a
-        site, from the local ones (x east, y north, z up).
+        Attitude, scalar first: the rotation from ICRS axes to the camera's axes or, with a site,
+        from the local axes (x east, y north, z up) to the camera's axes.
     covariance : ndarray of shape (8, 8)
-        Uncertainty of the attitude (rad), of the focal length (relative), the optical centre (px)
-        and the distortion (px at the corner), in the order of `PARAMETERS`.
+        Covariance of the attitude (rad), the focal length (relative), the optical centre (px) and
+        the distortion (px at the corner), in the order of `PARAMETERS`.
     site : astropy.coordinates.EarthLocation or None
-        Where the camera is fixed to the ground; None for one whose attitude is that in the sky.
+        Site of a camera fixed to the ground; None if the attitude is relative to the sky.
     image : ndarray or None
-        A reference image, which `detect_movement` takes; not saved.
+        Reference image for `detect_movement`; it is not saved.
 
     Examples
     --------
@@ -86,15 +86,15 @@ class MountedCamera(JsonDocument):
         time: Any = None,
         image: Any = None,
     ) -> MountedCamera:
-        """Take the camera and the attitude of a solved frame.
+        """Make a mounted camera from a solved frame.
 
         Parameters
         ----------
         solution : Solution
-            The frame. For a site it has to be solved with the place of `place_at`, so that
-            aberration and refraction are no part of the attitude.
+            Solution of the frame. With a site, it must have been solved with the place from
+            `place_at`, so that the attitude does not include aberration and refraction.
         site : EarthLocation, optional
-            Where the camera is fixed to the ground.
+            Site of a camera fixed to the ground.
         time : Time, datetime or str, optional
             Middle of the exposure; needed with a site.
         image : array_like, optional
@@ -107,7 +107,7 @@ class MountedCamera(JsonDocument):
         Raises
         ------
         InputError
-            If a site comes without a time.
+            If a site is given without a time.
         """
         attitude = solution.rotation_matrix_icrs_to_camera
         if site is not None:
@@ -118,23 +118,23 @@ class MountedCamera(JsonDocument):
 
     @property
     def matrix(self) -> Floats:
-        """The same attitude as a (3, 3) matrix."""
+        """Attitude as a (3, 3) rotation matrix."""
         return rotation_of(self.quaternion)
 
     def attitude(self, time: Any = None) -> Floats:
-        """Attitude at a time: the rotation from the axes of ICRS to the camera's, (3, 3).
+        """Return the attitude at a time: the rotation from ICRS to the camera's axes, (3, 3).
 
         Parameters
         ----------
         time : Time, datetime or str, optional
-            When; needed with a site.
+            The time; needed with a site.
         """
         if self.site is None:
             return self.matrix
         return self.matrix @ local_rotation(self.site, time)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, as in the file."""
+        """Return the content of the file as plain numbers."""
         site = self.site
         place = None if site is None else [
             float(site.lat.deg), float(site.lon.deg), float(site.height.to_value("m"))
@@ -151,17 +151,17 @@ class MountedCamera(JsonDocument):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MountedCamera:
-        """Make it of `to_dict`.
+        """Make a mounted camera from the output of `to_dict`.
 
         Parameters
         ----------
         data : mapping
-            As `to_dict` returns it.
+            Output of `to_dict`.
 
         Raises
         ------
         FileFormatError
-            If it is no mounted camera.
+            If the data are no mounted camera.
         """
         check_kind(data, FORMAT, (VERSION,), "mounted camera")
         try:
@@ -181,14 +181,14 @@ class MountedCamera(JsonDocument):
 def place_at(
     site: EarthLocation | None, time: Any, weather: Mapping[str, float] | None = None
 ) -> ApparentPlace:
-    """Apparent place of a frame: aberration, with a site that of its rotation too, and refraction.
+    """Return the apparent place of a frame: aberration (diurnal too with a site), refraction.
 
     Parameters
     ----------
     site : EarthLocation or None
-        Where the camera is on the ground, if it is.
+        Site of a camera on the ground, or None.
     time : Time, datetime, str or None
-        Middle of the exposure; without it nothing is known.
+        Middle of the exposure. Without a time there are no corrections.
     weather : mapping, optional
         Arguments of `Refraction.at`.
 

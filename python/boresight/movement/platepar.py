@@ -1,8 +1,8 @@
-"""Platepars: calibration files of the meteor cameras of RMS (Vida et al. 2021, MNRAS 506, 5046).
+"""Platepars: calibration files of RMS meteor cameras (Vida et al. 2021, MNRAS 506, 5046).
 
-A platepar is a camera fixed to the ground: an equidistant lens with a distortion, from the pixel to
-the ideal point as everywhere in Boresight, and the place of its axis by right ascension,
-declination and position angle in the mean axes of the date, at a time.
+A platepar describes a camera fixed to the ground: an equidistant lens, a distortion from the pixel
+to the ideal point, as everywhere in Boresight, and the direction of the optical axis at a given
+time, by right ascension, declination and position angle in the mean axes of date.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ __all__ = ["Platepar", "read_platepar", "write_platepar"]
 J2000 = 2451545.0
 
 NEEDED = ("lat", "lon", "elev", "JD", "X_res", "Y_res", "RA_d", "dec_d", "pos_angle_ref", "F_scale")
-"""Keys that each file has."""
+"""Keys that each file must have."""
 
 LOWEST_DEG = -0.5
-"""Altitude below which refraction is that of this altitude."""
+"""Altitude in degrees below which the refraction is constant."""
 
 AIR = {"pressure_hpa": 1010.0, "temperature_c": 10.0}
-"""Air of RMS's formulas of refraction."""
+"""Air conditions assumed by the refraction formulas of RMS."""
 
 REFRACTION_ROUNDS = 20
-"""Steps to the true altitude of an apparent one."""
+"""Iterations from an apparent altitude to the true altitude."""
 
 
 @named
 @dataclass(frozen=True, eq=False)
 class Platepar:
-    """A platepar: a camera fixed to the ground, and how RMS describes it.
+    """A platepar: a camera fixed to the ground, and the description of it by RMS.
 
     Attributes
     ----------
     camera : MountedCamera
-        The camera, its site and its attitude in the local frame, in which it sees stars where
-        refraction has lifted them (if `refraction`).
+        The camera with its site and its attitude in the local frame. Stars are observed with
+        refraction if `refraction` is True.
     time : Time
-        When its attitude was fitted.
+        Time for which the attitude was fitted.
     refraction : bool
-        Whether RMS takes refraction into account.
+        Whether RMS corrects for refraction.
     error_px : float
-        Largest difference of the camera model from the file's formulas over the image, in ideal
-        pixels: rounding for radial distortions of odd powers; a polynomial of order 9 stands for
-        the others.
+        Largest difference between the camera model and the file's formulas over the image, in ideal
+        pixels. For radial distortions of odd powers only rounding; all others are approximated by a
+        polynomial of order 9.
     values : mapping
         All keys of the file.
 
     Notes
     -----
-    RMS knows no aberration, so that the attitude may be off by up to 20 arcsec, as it is there.
+    RMS ignores aberration, so the attitude may be off by up to 20 arcsec, as in RMS.
 
     Examples
     --------
@@ -91,19 +91,19 @@ class Platepar:
     values: Mapping[str, Any]
 
     def pixel_to_world(self, x: ArrayLike, y: ArrayLike, time: Any = None) -> tuple[Any, Any]:
-        """Where pixels look, by the file's own formula of the lens and by ERFA from there.
+        """Return the sky directions of pixels, from the file's lens formula and then ERFA.
 
         Parameters
         ----------
         x, y : array_like
             Pixels from the image's centre.
         time : Time, datetime or str, optional
-            When. Default: that of the fit.
+            The time. Default: the time of the fit.
 
         Returns
         -------
         ra, dec : float or ndarray
-            Degrees, ICRS, without aberration, as in RMS.
+            ICRS coordinates in degrees, without aberration, as in RMS.
         """
         when = self.time if time is None else as_time(time)
         points, shape = points_of(x, y)
@@ -134,7 +134,7 @@ def read_platepar(path: str | os.PathLike[str]) -> Platepar:
     Raises
     ------
     FileFormatError
-        If it is damaged, or no such file.
+        If the file is damaged, or no platepar.
 
     See Also
     --------
@@ -187,28 +187,29 @@ def write_platepar(
     *,
     values: Mapping[str, Any] | None = None,
 ) -> float:
-    """Write a platepar (JSON), whole or not at all.
+    """Write a platepar (JSON), atomically.
 
     Parameters
     ----------
     path : path-like
         File to create or replace, usually ``platepar_cmn2010.cal``.
     camera : MountedCamera or Platepar
-        The camera, with a site. A platepar's lens is written as it was read, unless it was changed.
+        The camera, with a site. The lens of a platepar is written as it was read, unless it was
+        changed.
     time : Time, datetime or str, optional
-        When its attitude holds. Default: the platepar's.
+        Time for which the attitude holds. Default: the time of the platepar.
     values : mapping, optional
-        Further keys, such as ``station_code``.
+        Additional keys, such as ``station_code``.
 
     Returns
     -------
     float
-        Largest error of the file's lens over the image, in ideal pixels.
+        Largest error over the image of the lens in the file, in ideal pixels.
 
     Raises
     ------
     InputError
-        If there is no site or time, or the camera shows the sky mirrored.
+        If there is no site or time, or the camera mirrors the sky.
 
     Examples
     --------
@@ -245,7 +246,7 @@ def write_platepar(
 
 
 def _header(mounted: MountedCamera) -> dict[str, Any]:
-    """Keys that do not depend on the attitude, with RMS's values where we know none."""
+    """Return keys that do not depend on the attitude; unknown values are the defaults of RMS."""
     model = mounted.camera_model
     height, width = model.image_shape
     scale = float(np.radians(model.focal_length_px))
@@ -260,7 +261,7 @@ def _header(mounted: MountedCamera) -> dict[str, Any]:
 
 
 def _pointing(mounted: MountedCamera, when: Time, refraction: bool) -> dict[str, Any]:
-    """Keys of the site and the attitude."""
+    """Return the keys of the site and the attitude."""
     site = mounted.site
     assert site is not None
     keys = {
@@ -271,7 +272,7 @@ def _pointing(mounted: MountedCamera, when: Time, refraction: bool) -> dict[str,
     axes = mounted.attitude(when) @ mean_axes(when).T
     centre, zenith = axes[2], _zenith(when, keys)
     east, north = east_north(centre)
-    # The x axis is cos(b) north - sin(b) east, with b a right angle less the position angle.
+    # The x axis is cos(b) north - sin(b) east, where b is 90 degrees minus the position angle.
     angle = np.pi / 2.0 - np.arctan2(-(axes[0] @ east), axes[0] @ north)
     azimuth = np.arctan2(*(np.array(east_north(zenith)) @ centre))
     keys |= {
@@ -285,7 +286,7 @@ def _pointing(mounted: MountedCamera, when: Time, refraction: bool) -> dict[str,
 
 
 def gmst_deg(when: Time) -> float:
-    """Greenwich mean sidereal time in degrees (Meeus 1998, Astronomical Algorithms, 12.4)."""
+    """Return Greenwich mean sidereal time, degrees (Meeus 1998, Astronomical Algorithms, 12.4)."""
     days = (when.utc.jd1 - J2000) + when.utc.jd2
     century = days / 36525.0
     angle = 280.46061837 + 360.98564736629 * days + 0.000387933 * century**2
@@ -293,20 +294,20 @@ def gmst_deg(when: Time) -> float:
 
 
 def mean_axes(when: Time) -> Floats:
-    """Rotation from the axes of ICRS to the mean ones of the date: precession without nutation."""
+    """Return the rotation from ICRS to the mean axes of date: precession without nutation."""
     import erfa
 
     return np.asarray(erfa.bp06(when.tt.jd1, when.tt.jd2)[2], np.float64)
 
 
 def refracted_deg(true: float) -> float:
-    """Apparent altitude of a true one, degrees (Saemundsson 1986, Sky and Telescope 72, 70)."""
+    """Return the apparent altitude in degrees (Saemundsson 1986, Sky and Telescope 72, 70)."""
     low = max(true, LOWEST_DEG)
     return float(true + 1.02 / (60.0 * np.tan(np.radians(low + 10.3 / (low + 5.11)))))
 
 
 def _true_deg(apparent: float) -> float:
-    """Find the altitude that `refracted_deg` lifts to this one."""
+    """Return the true altitude of an apparent one: the inverse of `refracted_deg`."""
     true = apparent
     for _ in range(REFRACTION_ROUNDS):
         true += apparent - refracted_deg(true)
@@ -314,12 +315,12 @@ def _true_deg(apparent: float) -> float:
 
 
 def _zenith(when: Time, values: Mapping[str, Any]) -> Floats:
-    """Direction to the zenith in the mean axes of the date."""
+    """Return the direction to the zenith in the mean axes of date."""
     return unit_vector(gmst_deg(when) + values["lon"], values["lat"])
 
 
 def _axes(centre: Floats, position_angle: float) -> Floats:
-    """Rows: the camera's axes, for its position angle at the centre."""
+    """Return the camera's axes, as rows, from its centre and position angle."""
     east, north = east_north(centre)
     b = np.pi / 2.0 - position_angle
     x = np.cos(b) * north - np.sin(b) * east
@@ -327,7 +328,7 @@ def _axes(centre: Floats, position_angle: float) -> Floats:
 
 
 def _lifted(direction: Floats, zenith: Floats, lift: Any) -> Floats:
-    """Change the altitude of a direction by a function of degrees."""
+    """Return a direction with its altitude changed by a function of degrees."""
     up = direction @ zenith
     level = direction - up * zenith
     level /= np.linalg.norm(level)

@@ -1,4 +1,4 @@
-"""The lens of a platepar: its published formulas, as they are and as a camera model."""
+"""Lens of a platepar: the published formulas, and their conversion to and from a camera model."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from boresight.errors import FileFormatError, InputError
 __all__ = ["camera_of", "coefficients_of", "forward"]
 
 ORDER = 9
-"""Order of the polynomial that stands for a distortion which no other model is equal to."""
+"""Order of the polynomial that approximates distortions without an exact camera model."""
 
 SIDE = 41
-"""Points along each side of the image at which a lens is fitted."""
+"""Number of points along each side of the grid on which a lens is fitted."""
 
 CENTRE_ROUNDS = 6
-"""Steps to the centre of the radial terms of a polynomial, which is its constant term."""
+"""Iterations that determine the centre of the radial terms, which equals the constant term of the
+polynomial."""
 
 
 def forward(values: Mapping[str, Any], points: Floats) -> Floats:
-    """Ideal points, in pixels of an equidistant lens from its axis, of pixels from the centre.
+    """Return ideal points of pixels: the file's formula from pixels to an equidistant lens.
 
     Parameters
     ----------
     values : mapping
         The platepar.
     points : ndarray of shape (n, 2)
-        Pixels from the image's centre.
+        Pixels from the image centre.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def forward(values: Mapping[str, Any], points: Floats) -> Floats:
 
 
 def _row(values: Mapping[str, Any], name: str) -> Floats:
-    """Coefficients of an axis; files of version 1 have but one direction."""
+    """Return the coefficients of an axis; files of version 1 have only one direction."""
     given = values.get(name, values.get(name[:6]))
     if given is None:
         raise FileFormatError(f"it lacks {name}")
@@ -58,7 +59,7 @@ def _row(values: Mapping[str, Any], name: str) -> Floats:
 
 
 def _terms(kind: str, points: Floats, centre: Floats, axis: int) -> Floats:
-    """Terms of the polynomial of an axis but the constant, (n, 11 to 13)."""
+    """Return the terms of an axis's polynomial except the constant, (n, 11 to 13)."""
     x, y = points.T
     r = np.hypot(*(points - centre).T)
     own, other = (x, y) if axis == 0 else (y, x)
@@ -78,7 +79,7 @@ def _polynomial(kind: str, a: Floats, b: Floats, points: Floats) -> Floats:
 
 
 def _unpacked(values: Mapping[str, Any]) -> tuple[Floats, float, float, float, Floats]:
-    """Centre, aspect, asymmetry with its angle, and coefficients of a radial distortion."""
+    """Return centre, aspect, asymmetry, its angle, and coefficients of a radial distortion."""
     row = list(_row(values, "x_poly_fwd"))
     half = np.array([values["X_res"], values["Y_res"]]) / 2.0
     centre = np.array([0.5, 0.5])
@@ -92,7 +93,7 @@ def _unpacked(values: Mapping[str, Any]) -> tuple[Floats, float, float, float, F
 
 
 def _powers(kind: str) -> list[int]:
-    """Powers of r of the relative displacement."""
+    """Return the powers of r in the relative displacement."""
     order = int(kind[6])
     return list(range(2, order, 2)) if kind.endswith("odd") else list(range(1, order))
 
@@ -111,17 +112,17 @@ def _stretch(r: Floats, k: Floats, powers: list[int]) -> Floats:
 
 
 def grid(image_shape: tuple[int, int], side: int) -> Floats:
-    """Pixels from the centre, all over an image, (side squared, 2)."""
+    """Return a grid of pixels over an image, relative to its centre, (side squared, 2)."""
     height, width = image_shape
     x, y = np.meshgrid(*(np.linspace(-s / 2.0, s / 2.0, side) for s in (width, height)))
     return np.column_stack([x.ravel(), y.ravel()])
 
 
 def camera_of(values: Mapping[str, Any]) -> tuple[CameraModel, float]:
-    """Camera model of a platepar, and its largest difference from the formulas in pixels.
+    """Return the camera model of a platepar, and its largest error in pixels.
 
-    It is none for radial distortions of odd powers without aspect or asymmetry; a polynomial stands
-    for the others.
+    The model is exact for radial distortions of odd powers without aspect or asymmetry; all others
+    are approximated by a polynomial.
     """
     shape = (int(values["Y_res"]), int(values["X_res"]))
     kind = str(values.get("distortion_type", "poly3+radial"))
@@ -159,9 +160,9 @@ def _monomials(points: Floats) -> Floats:
 
 
 def coefficients_of(camera: CameraModel) -> tuple[dict[str, Any], float]:
-    """Give the keys of a platepar for the lens of a camera, and their largest error in pixels.
+    """Return the keys of a platepar for the lens of a camera, and their largest error in pixels.
 
-    Equidistant lenses with a radial distortion are ``radial9-odd``, the others are fitted as
+    Equidistant lenses with a radial distortion become ``radial9-odd``; all others are fitted by
     ``poly3+radial5``.
     """
     if camera.parity_flip:
@@ -191,7 +192,8 @@ def _radial_keys(camera: CameraModel, points: Floats, ideal: Floats) -> dict[str
     if isinstance(lens, RadialDistortion):
         ratio = (half[0] / lens.scale) ** 2
         forth = np.array([lens.k1, lens.k2, lens.k3, lens.k4]) * ratio ** np.arange(1, 5)
-    # Back: pixel = ideal (1 - k1 r^2 - ...) + centre, with the ideal point's r.
+    # Reverse direction: pixel = ideal (1 - k1 r^2 - ...) + centre, where r is that of the ideal
+    # point.
     r = np.hypot(*ideal.T) / half[0]
     terms = np.concatenate([
         np.column_stack([ideal[:, axis] * r**p for p in (2, 4, 6, 8)]) for axis in (0, 1)
@@ -225,6 +227,6 @@ def _polynomial_keys(points: Floats, ideal: Floats) -> dict[str, Any]:
 
 
 def _scaled_fit(terms: Floats, values: Floats) -> Floats:
-    """Least squares with terms of very different sizes."""
+    """Return the least-squares solution for terms of very different sizes."""
     units = np.linalg.norm(terms, axis=0)
     return np.asarray(np.linalg.lstsq(terms / units, values, rcond=None)[0] / units)

@@ -1,7 +1,7 @@
-"""The local page for matching points by hand: its server, of the standard library alone.
+"""Server of the local page for manual matching, which uses only the standard library.
 
-It listens on 127.0.0.1, serves one page to who knows the token in its address, answers no other
-host or origin, and ends when the page accepts, cancels or is closed.
+The server listens on 127.0.0.1 and serves one page to clients that know the token in its address.
+It refuses other hosts and origins, and stops when the page accepts, cancels or is closed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ HOST = "127.0.0.1"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 LARGEST_BODY = 10_000_000
-"""Bytes of a request at most."""
+"""Maximum size of a request, in bytes."""
 
 SILENCE_S = 12.0
-"""The page is closed when it has not been heard of for so long; it calls every two seconds."""
+"""Seconds without a request after which the page counts as closed. The page sends a request every
+two seconds."""
 
 SECURITY = {
     "Content-Security-Policy": (
@@ -46,16 +47,16 @@ Action = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class PageServer:
-    """Serves the page until it is done with.
+    """Server of the page, until the page is finished.
 
     Parameters
     ----------
     pictures : mapping of str to bytes
-        PNG pictures by name.
+        PNG pictures, by name.
     actions : mapping of str to callable
-        Requests that the page may send: from a JSON document to another.
+        Handlers of the requests that the page may send; each maps a JSON document to another.
     port : int
-        Port; 0 takes a free one.
+        Port; 0 for any free port.
 
     Raises
     ------
@@ -85,7 +86,7 @@ class PageServer:
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
     def wait(self, timeout: float | None) -> None:
-        """Serve until the page is done with, closed, or did not come within `timeout` seconds."""
+        """Serve until the page is finished or closed, or is not opened within `timeout` seconds."""
         self.thread.start()
         start = time.monotonic()
         try:
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Suppress the log."""
 
     def do_GET(self) -> None:
         """Answer with the page, one of its files, or a picture."""
@@ -120,14 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(picture, "image/png")
         elif name in ("index.html", "page.js", "page.css"):
             data = (files("boresight.movement") / "page" / name).read_bytes()
-            # The page hands its token on to what it loads.
+            # The page passes the token to the files it loads.
             data = data.replace(b"@TOKEN@", page.token.encode())
             self._answer(data, TYPES[name[name.rindex(".") :]] + "; charset=utf-8")
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
-        """Do what the page asks for."""
+        """Run the action that the page requests."""
         if not self._may(self.headers.get("X-Token", "")):
             return
         page, name = self.server_page, self.path.lstrip("/")
@@ -152,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             page.done.set()
 
     def _may(self, token: str) -> bool:
-        """Whether the request is of our page; refuses it else."""
+        """Return whether the request is from our page; otherwise refuse it."""
         page = self.server_page
         hosts = {f"{HOST}:{page.port}", f"localhost:{page.port}"}
         origin = self.headers.get("Origin")
@@ -183,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def as_png(picture: Any) -> bytes:
-    """Give an 8-bit picture as PNG."""
+    """Return an 8-bit picture as PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()

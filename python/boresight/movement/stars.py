@@ -1,4 +1,4 @@
-"""The movement between two frames of stars."""
+"""Movement between two star frames."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from boresight.movement.fitted import fitted_correction
 __all__ = ["star_movement", "stars_of"]
 
 LEAST_STARS = 6
-"""Stars of each frame, and pairs of both: fewer make no pattern beyond chance."""
+"""Minimum number of stars per frame, and of pairs. Fewer may match by chance."""
 
 MOST_STARS = 400
-"""Brightest stars of each frame that are matched."""
+"""Maximum number of stars per frame. The brightest ones are matched."""
 
 RADIUS_PX = 1.5
-"""Largest distance of the two stars of a pair."""
+"""Largest distance between the two stars of a pair, in pixels."""
 
 SCALES = (0.7, 1.45)
-"""Smallest and largest scale of the moved frame that is looked for."""
+"""Smallest and largest scale of the moved frame in the search."""
 
 FLOOR_PX = 0.02
-"""Uncertainty that every position has beside the noise's: pixels are not all alike."""
+"""Systematic error of every position, in pixels, that is added to the error from noise, because
+pixels are not identical."""
 
 EXTRACTION: dict[str, Any] = {"method": "window", "max_centroids": MOST_STARS}
 
@@ -46,7 +47,7 @@ def star_movement(
     if match is None or len(match.pairs) < LEAST_STARS:
         return None
     there, here = match.pairs.T
-    middle = np.array(im_shape[1::-1]) / 2.0  # array pixels of (0, 0)
+    middle = np.array(im_shape[1::-1]) / 2.0  # array pixels of the image centre
     moved_xy, ref_xy = moved.xy[there] + middle, ref.xy[here] + middle
     covariance = _covariance(moved, there) + _covariance(ref, here)
     try:
@@ -62,7 +63,7 @@ def star_movement(
 
 
 def stars_of(image: NDArray[Any]) -> Centroids:
-    """Find the brightest stars of a frame."""
+    """Return the brightest stars of a frame."""
     if image.size == 0 or not np.isfinite(image).any():
         return Centroids(np.empty(0), np.empty(0))
     mask = None if image.dtype.kind != "f" else ~np.isfinite(image)
@@ -70,7 +71,7 @@ def stars_of(image: NDArray[Any]) -> Centroids:
 
 
 def _covariance(stars: Centroids, rows: NDArray[np.int64]) -> Floats:
-    """Columns xx, xy and yy of the positions' covariances."""
+    """Return the elements xx, xy and yy of the position covariances, as columns."""
     cov = stars.position_cov
     flat = np.asarray(cov, np.float64)[rows].reshape(-1, 4)[:, [0, 1, 3]]
     return np.ascontiguousarray(flat + np.array([FLOOR_PX**2, 0.0, FLOOR_PX**2]))

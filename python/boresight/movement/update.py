@@ -1,4 +1,4 @@
-"""Calibrations mended for a movement: a new one, the old one stays as it is."""
+"""Update of calibrations for a movement. The old calibration is not changed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["update_calibration"]
 Freedom = Literal["verdict", "attitude", "optics", "full"]
 
 FREE = {"attitude": (0, 1, 2), "optics": (0, 1, 2, 3, 4, 5)}
-"""Parameters that are taken over by each freedom."""
+"""Indices of the parameters that each freedom updates."""
 
 LEAST_STARS_FULL = 40
-"""Stars that a full refit needs."""
+"""Minimum number of stars for a full refit."""
 
 
 @named
@@ -40,39 +40,39 @@ def update_calibration(
     *,
     freedom: Freedom = "verdict",
 ) -> Any:
-    """Update a calibration for a movement.
+    """Return a calibration that is updated for a movement.
 
     Parameters
     ----------
     calibration : PointPairCalibration or MountedCamera
-        The calibration; it stays as it is.
+        The calibration; it is not changed.
     moved_image : array_like or None
-        Image after the movement. Of a mounted camera none is needed.
+        Image after the movement. Not needed for a mounted camera.
     mov_correction : MovementCorrection or Verdict
-        The movement of the image, for point pairs; what `compare` found, for a mounted camera.
+        The movement of the image, for point pairs; the verdict of `compare`, for a mounted camera.
     image_src : str, optional
-        Where the moved image comes from, for the history.
+        Source of the moved image, for the history.
     coords : {"Display", "Original"}
-        Orientation of the image. Calibrations of Boresight have one only, so that both are the
-        same; kept for calcam's sake.
+        Orientation of the image. Calibrations of Boresight have only one, so both values mean the
+        same. For compatibility with calcam.
     freedom : {"verdict", "attitude", "optics", "full"}
-        Of a mounted camera: "verdict" takes over what changed; "attitude" the attitude; "optics"
-        also the focal length and the optical centre; "full" calibrates anew with the verdict's
-        stars.
+        Parameters of a mounted camera to update: "verdict": those that changed; "attitude": the
+        attitude; "optics": also focal length and optical centre; "full": a new calibration with the
+        stars of the verdict.
 
     Returns
     -------
     PointPairCalibration or MountedCamera
-        A new one. Points that have left the image are dropped, and the others are fitted with the
-        same freedom; its history says so.
+        A new calibration. Points that have left the image are dropped, and the other points are
+        fitted with the same freedom; its history records this.
 
     Raises
     ------
     InputError
-        If the shapes of calibration, image and movement differ, or the arguments do not belong
-        together.
+        If the shapes of calibration, image and movement differ, or the types of the arguments do
+        not match.
     UndeterminedError
-        If too few points or stars are left, or the verdict could not tell.
+        If too few points or stars are left, or the verdict is undecided.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def _update_mounted(
 
 
 def _refitted(calibration: MountedCamera, verdict: Verdict, image: Any) -> MountedCamera:
-    """Calibrate anew with the stars of the verdict's frames, held-out error looked at."""
+    """Return a new calibration from the verdict's stars, checked with held-out stars."""
     if not verdict.solutions or verdict.num_stars < LEAST_STARS_FULL:
         raise UndeterminedError(
             f"mov_correction: its {verdict.num_stars} stars are too few for a full refit, it takes "

@@ -1,4 +1,4 @@
-"""The verdict: which change of a camera explains its stars at the least cost."""
+"""Verdict on a camera: the change that explains its stars at the least cost."""
 
 from __future__ import annotations
 
@@ -24,33 +24,36 @@ KINDS: dict[str, tuple[int, ...]] = {
     "optical centre": (4, 5),
     "distortion": (6, 7),
 }
-"""Kinds of change, and the parameters of each."""
+"""Kinds of change, and the indices of their parameters."""
 
 LEAST_STARS = 10
-"""Fewer stars tell nothing."""
+"""Minimum number of stars for a verdict."""
 
 CELLS = 4
-"""The frame is divided into so many cells along each side,"""
+"""Number of cells along each side of the frame, to measure the coverage by stars."""
 
 LEAST_COVERAGE = 0.4
-"""of which this part has to have a star: else one cause cannot be told from another."""
+"""Minimum fraction of cells with a star for a verdict. With less, one cause cannot be distinguished
+from another."""
 
 WELL_COVERED = 0.75
-"""Where fewer cells have a star, as under clouds, a change has to be sure before it is told,"""
+"""Fraction of cells with a star below which, as under clouds, a change must pass the stricter test
+of `SURE` to be reported."""
 
 SURE = 5e-4
-"""which it is at this part of the probability of a false alarm: two tests of each of a thousand
-frames then have, all together, the probability that is asked."""
+"""Fraction of the false-alarm probability at which a change is certain. Two tests of each of a
+thousand frames then have, in total, the requested probability."""
 
 FAMILIES = (
     (("roll",), 0.9),
     (("focus", "distortion"), 0.06),
     (("pointing", "optical centre"), 0.04),
 )
-"""Kinds that one star or another that looks moved makes look changed together, and the part that
-they have of the probability of a false alarm. No other kind looks like roll, so that a roll of some
-standard deviations shows no more than these. The standard deviations of the others are wide because
-they look like one another, and a change by as many of them shows many times better."""
+"""Groups of kinds that a few displaced stars can imitate together, and the fraction of the
+false-alarm probability of each group. Roll gets the largest fraction: no other kind resembles roll,
+so a roll of a few standard deviations is not more significant than these deviations say. The kinds
+within the other groups resemble each other, so their standard deviations are large, and a change of
+as many standard deviations is much more significant when tested alone."""
 
 ARCSEC = math.degrees(1.0) * 3600.0
 
@@ -58,47 +61,48 @@ ARCSEC = math.degrees(1.0) * 3600.0
 @named
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The change of a camera, or that there is none.
+    """Result of `compare` or a `Watch`: the change of a camera, or no change.
 
     Attributes
     ----------
     kinds : tuple of str
-        Kinds of change: of "pointing", "roll", "focus", "optical centre" and "distortion"; none if
-        nothing significant did, or it cannot be told.
+        Kinds of change that were found, among "pointing", "roll", "focus", "optical centre" and
+        "distortion"; empty if there is no significant change, or no decision.
     unknown : str or None
-        Why it cannot be told, or None.
+        Reason why there is no decision, or None.
     solved : bool
         Whether the frames were solved.
     values : ndarray of shape (8,)
-        The change, or that suspected, in the order of `boresight.movement.PARAMETERS`: zero for
-        what did not.
+        The change, or the suspected change, in the order of `boresight.movement.PARAMETERS`; zero
+        for unchanged parameters.
     covariance : ndarray of shape (8, 8)
-        Its covariance: that of the parameters that changed.
+        Covariance of the changed parameters; zero for the others.
     suspected : tuple of str
-        Kinds that seem to have changed where it cannot be told: at the probability asked they have,
-        but that does not suffice, as `unknown` says.
+        Kinds of a suspected change without a decision: the change is significant at `false_alarm`,
+        but a stricter test is required, as `unknown` explains.
     all_values, information : ndarray of shape (8,) and (8, 8)
-        The fit of all parameters, and the inverse of its covariance.
+        Fit of all parameters, and the inverse of its covariance.
     evidence : dict of str to float
-        By how much chi square rises without each kind that changed.
+        Increase of chi square without each kind that changed.
     num_stars : int
-        Stars that were used.
+        Number of stars used.
     coverage : float
-        Part of the frame's cells that have one.
+        Fraction of the frame's cells that contain a star.
     rms_px : float
         Scatter of the stars about the fit per axis.
     held_out_px : float
-        Scatter per axis of stars that are held out of the fit; NaN if nothing changed.
+        Scatter per axis of held-out stars; NaN if there is no change.
     camera_model : CameraModel
-        The camera before.
+        The camera before the change.
     false_alarm : float
-        Probability of a change where there is none, as asked.
+        Requested probability of reporting a change if there is none.
     time : str or None
-        Middle of the (first) exposure, UTC; `to_dict` gives that of the last of a `Watch`.
+        Middle of the (first) exposure, UTC. For a `Watch`, `to_dict` gives that of the last
+        exposure.
     solutions : tuple
         Solutions of the frames that were solved.
     alone : Verdict or None
-        Of frames that a `Watch` judged together: the verdict on the last of them alone.
+        For frames that a `Watch` judged together: the verdict on the last frame alone.
     """
 
     kinds: tuple[str, ...]
@@ -122,17 +126,17 @@ class Verdict:
 
     @property
     def moved(self) -> bool | None:
-        """Whether anything changed; None if it cannot be told."""
+        """Whether the camera changed; None without a decision."""
         return None if self.unknown is not None else bool(self.kinds)
 
     @property
     def pointing_arcsec(self) -> tuple[float, float]:
-        """Rotation about the camera's x and y axes."""
+        """Rotation about the camera's x and y axes, arcsec."""
         return float(self.values[0] * ARCSEC), float(self.values[1] * ARCSEC)
 
     @property
     def roll_arcsec(self) -> float:
-        """Rotation about the camera's optical axis."""
+        """Rotation about the camera's optical axis, arcsec."""
         return float(self.values[2] * ARCSEC)
 
     @property
@@ -142,12 +146,12 @@ class Verdict:
 
     @property
     def center_px(self) -> tuple[float, float]:
-        """Shift of the optical centre."""
+        """Shift (x, y) of the optical centre, pixels."""
         return float(self.values[4]), float(self.values[5])
 
     @property
     def distortion_px(self) -> float:
-        """Change of the distortion at the corners."""
+        """Change of the distortion at the corners, pixels."""
         return float(self.values[6] + self.values[7])
 
     @property
@@ -156,7 +160,7 @@ class Verdict:
         return np.sqrt(np.diag(self.covariance))
 
     def sentences(self) -> list[str]:
-        """Say in words what changed, by how much, one sentence a kind."""
+        """Return one sentence for each kind of change, with its size."""
         s, scale = self.sigma, self.camera_model.pixel_scale_arcsec
         x, y = self.pointing_arcsec
         texts = {
@@ -172,7 +176,7 @@ class Verdict:
         return [texts[kind] for kind in self.kinds]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
+        """Return the verdict as plain numbers and text, for JSON."""
         return {
             "moved": self.moved,
             "kinds": list(self.kinds),
@@ -205,7 +209,7 @@ class Verdict:
 
 
 def covered(positions: Floats, image_shape: tuple[int, int]) -> float:
-    """Part of the cells of a frame that have a star."""
+    """Return the fraction of the cells of a frame that contain a star."""
     if not len(positions):
         return 0.0
     size = np.array(image_shape[::-1], np.float64)
@@ -221,34 +225,35 @@ def judge(
     known: tuple[str, ...] = tuple(KINDS),
     sure: bool = False,
 ) -> dict[str, Any]:
-    """Choose the kinds of change that explain a fit at the least cost.
+    """Select the kinds of change that explain a fit at the least cost.
 
-    The cost of some kinds is chi square without the others, and for each kind the quantile of chi
-    square that chance exceeds with the part of the probability asked that it has in `FAMILIES`.
-    Chi square is that of Box (1949, Biometrika 36, 317): the logarithm of the ratio of the sums of
-    squares with and without q parameters, times the degrees of freedom plus q/2 - 1, where q are
-    all that can be told.
+    The cost of a set of kinds is chi square with only these kinds changed, plus a penalty for each
+    kind. The penalty is the quantile of chi square that chance exceeds with that kind's part of the
+    false-alarm probability (`FAMILIES`). Chi square is that of Box (1949, Biometrika 36, 317): the
+    logarithm of the ratio of the sums of squares without and with q parameters, times the degrees
+    of freedom plus q/2 - 1, where q counts the parameters of all known kinds.
 
     Parameters
     ----------
     camera : CameraModel
-        The camera before.
+        The camera before the change.
     change : Change
         The fit of all parameters.
     reference_cov : ndarray of shape (8, 8)
-        Uncertainty of the camera before.
+        Covariance of the parameters of the camera before the change.
     false_alarm : float
-        Probability of a change where there is none.
+        Probability of reporting a change if there is none.
     known : tuple of str
-        Kinds that can be told; parameters of the others may have any value.
+        Kinds that can be found; parameters of other kinds are free.
     sure : bool
-        Whether a change has to be there at a part of that probability too, `SURE`, to be told, and
-        else is suspected. So it is wherever stars cover less than `WELL_COVERED`.
+        Whether a change must also be significant at the fraction `SURE` of the probability to be
+        reported; otherwise it is suspected. This is always required if the coverage by stars is
+        less than `WELL_COVERED`.
 
     Returns
     -------
     dict
-        Attributes of the `Verdict`.
+        Attributes of a `Verdict`.
     """
     coverage = covered(change.positions_px, camera.image_shape)
     common = {
@@ -274,18 +279,18 @@ def judge(
 
 
 def _doubt(suspected: tuple[str, ...], coverage: float) -> str:
-    """Say why a change is not told though it seems to be there."""
+    """Return the reason why a suspected change is not reported."""
     where = "" if coverage >= WELL_COVERED else f" by stars in {coverage:.0%} of the frame"
     return f"{' and '.join(suspected)} may have changed, which is not sure{where}"
 
 
 class _Fitted:
-    """The fit of all parameters against an uncertain reference, and what kinds of change explain.
+    """Fit of all parameters relative to an uncertain reference, and chi square of sets of kinds.
 
     Parameters
     ----------
     change, reference_cov, known
-        As of `judge`.
+        As in `judge`.
     """
 
     def __init__(self, change: Change, reference_cov: Floats, known: tuple[str, ...]) -> None:
@@ -301,16 +306,16 @@ class _Fitted:
         self._left = {kinds: self._unexplained(kinds) for kinds in sets}
 
     def _unexplained(self, kinds: tuple[str, ...]) -> float:
-        """Chi square that is left when some kinds have changed."""
+        """Return the remaining chi square if some kinds have changed."""
         rows = [i for kind in kinds for i in KINDS[kind]]
         part, gradient = self._weight[np.ix_(rows, rows)], self._gradient[rows]
         drop = gradient @ np.linalg.pinv(part, hermitian=True) @ gradient if rows else 0.0
-        # With a scatter that is measured on few stars, chance reaches further.
+        # The scatter is measured on few stars, so chance produces a larger chi square.
         multiplier = self._freedom + sum(len(KINDS[kind]) for kind in self._known) / 2.0 - 1.0
         return multiplier * math.log1p(max(0.0, float(self._whole - drop)) / self._freedom)
 
     def cheapest(self, false_alarm: float) -> dict[str, Any]:
-        """Choose kinds: these, the change with its covariance, and how chi square rises without."""
+        """Return the kinds of least cost, the change with its covariance, and the evidence."""
         penalty = _penalties(false_alarm, self._known)
         costs = {s: sum(penalty[k] for k in s) + left for s, left in self._left.items()}
         best = min(costs, key=lambda s: costs[s])
@@ -327,7 +332,7 @@ class _Fitted:
 
 
 def _penalties(false_alarm: float, known: tuple[str, ...]) -> dict[str, float]:
-    """Give chi square that each kind exceeds by chance, all together as often as asked."""
+    """Return the penalty of each kind, so that the total false-alarm probability is as asked."""
     families = [(set(kinds) & set(known), part) for kinds, part in FAMILIES]
     whole = sum(part for kinds, part in families if kinds)
     return {
@@ -338,9 +343,10 @@ def _penalties(false_alarm: float, known: tuple[str, ...]) -> dict[str, float]:
 
 
 def _joint_information(information: Floats, reference_cov: Floats, units: Floats) -> Floats:
-    """Information on the difference from an uncertain reference, in units of each parameter's own.
+    """Return the information on the change from an uncertain reference, in scaled parameters.
 
-    It is the inverse of the sum of both covariances, without inverting what may be singular.
+    It is the inverse of the sum of both covariances, computed without inverting a matrix that may
+    be singular.
     """
     scaled = units[:, None] * information * units
     cov = reference_cov / units[:, None] / units
@@ -349,7 +355,7 @@ def _joint_information(information: Floats, reference_cov: Floats, units: Floats
 
 
 def _without(weight: Floats, rows: list[int]) -> Floats:
-    """Information when some parameters may have any value (Schur's complement)."""
+    """Return the information with some parameters free (Schur complement)."""
     if not rows:
         return weight
     kept = [i for i in range(len(weight)) if i not in rows]

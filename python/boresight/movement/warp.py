@@ -13,7 +13,8 @@ from boresight._utils.arrays import Floats
 __all__ = ["warp_plane"]
 
 NARROWED = {"i": np.int32, "u": np.uint32, "b": np.uint8, "f": np.float32}
-"""Types in which the core warps images of types that it does not know, if they fit."""
+"""Types to which images are converted before the warp, by kind, if the core does not support their
+type."""
 
 _CORE_TYPES = {np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")}
 
@@ -21,30 +22,30 @@ _CORE_TYPES = {np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "
 def warp_plane(
     plane: NDArray[Any], to_source: Floats, linear: bool, fill_edges: bool
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Warp an image without colours, of any real dtype, by a transform of its pixels.
+    """Warp a grey image of any real dtype by a transform of its pixels.
 
     Parameters
     ----------
     plane : ndarray, shape (rows, columns)
         The image.
     to_source : ndarray, shape (3, 3)
-        From pixels of the result to those of the image.
+        Transform from pixels of the result to pixels of the image.
     linear : bool
-        Whether to interpolate; else the nearest pixel counts.
+        Whether to interpolate linearly; otherwise the nearest pixel is used.
     fill_edges : bool
         Whether to repeat edge pixels.
 
     Returns
     -------
     image : ndarray
-        Of the same shape and dtype.
+        The warped image, of the same shape and dtype.
     mask : ndarray of bool
-        Where it is valid.
+        True for valid pixels of the result.
     """
     dtype = plane.dtype
     source = plane
     if dtype not in _CORE_TYPES:
-        # Whole numbers of 64 bits are exact as float64 up to 2^53.
+        # 64-bit integers are exact as float64 up to 2^53.
         source = plane.astype(np.float64 if dtype.itemsize == 8 else NARROWED[dtype.kind])
     source = np.ascontiguousarray(source)
     out = np.empty_like(source)

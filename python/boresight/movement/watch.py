@@ -1,4 +1,4 @@
-"""A camera that is watched frame by frame: what one frame shows, others have to confirm."""
+"""Monitoring of a camera frame by frame: later frames must confirm a change in one frame."""
 
 from __future__ import annotations
 
@@ -27,38 +27,37 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 MOST_FRAMES = 5
-"""Frames that are judged together at most. More tell a smaller change, and one that has passed for
-longer."""
+"""Maximum number of frames that are judged together. With more frames, smaller changes are found,
+but a change that is over is reported for longer."""
 
 
 @named
 class Watch:
-    """A calibrated camera that is watched frame by frame.
+    """Monitor a calibrated camera frame by frame.
 
-    A movement lasts. A frame that shows a change as `compare` tells it, at a probability of a false
-    alarm of `false_alarm`, makes it suspected; it is told when that frame alone shows it two
-    thousand times more surely, or when it does so together with the frames that follow. So a
-    camera that stays is said to have moved with the probability `false_alarm` in a thousand frames,
-    where `compare` says so in each of them with that probability.
+    A real movement persists in later frames. A frame in which `compare` finds a change, at a
+    false-alarm probability of `false_alarm`, makes the change suspected. The change is reported if
+    this frame alone shows it at 1/2000 of that probability, or shows it at that level together with
+    the following frames. So for an unmoved camera the probability of a false report is
+    `false_alarm` in a thousand frames, whereas with `compare` it is `false_alarm` in each frame.
 
     Parameters
     ----------
     calibration : MountedCamera, Solution, CalibrationResult or CameraModel
-        The camera before, as `compare` takes it.
+        The camera before the change, as in `compare`.
     site : EarthLocation, optional
-        Where the camera is fixed to the ground. Default: that of the calibration.
+        Site of a camera that is fixed to the ground. Default: the site of the calibration.
     false_alarm : float
-        Probability that it is said to have moved in a thousand frames though it has not. Default
-        1e-3.
+        Probability of a false alarm in a thousand frames of an unmoved camera. Default 1e-3.
     database : SolverDatabase, optional
-        Stars and their patterns. Default: that of `boresight.solve`.
+        Database of stars and patterns. Default: that of `boresight.solve`.
     weather : mapping, optional
-        Arguments of `Refraction.at`, for a site.
+        Arguments of `Refraction.at`, used with a site.
 
     Raises
     ------
     InputError
-        If an argument is none of these.
+        If an argument has a wrong type.
 
     Examples
     --------
@@ -87,7 +86,7 @@ class Watch:
 
     @property
     def calibration(self) -> Any:
-        """The camera before. With another, what was suspected of the last one is forgotten."""
+        """The camera before the change. Setting another one clears all suspected changes."""
         return self._calibration
 
     @calibration.setter
@@ -97,33 +96,33 @@ class Watch:
         self._suspects: list[Look] = []
 
     def look(self, frame: Any, time: Any = None) -> Verdict:
-        """Tell what happened to the camera, by a new frame and those before.
+        """Return the verdict on the camera from a new frame and the frames before.
 
         Parameters
         ----------
         frame : image, Frame, path, centroids or Solution
             The new frame.
         time : Time, datetime or str, optional
-            Middle of its exposure. Default: that of the frame's header.
+            Middle of the exposure. Default: the time in the frame's header.
 
         Returns
         -------
         Verdict
-            Of all frames that show a change together, with the verdict on the last one as its
-            `alone`; of that alone, where there is no change. A change that is not sure yet cannot
-            be told (`moved` is None), and its kinds are `suspected`.
+            The verdict on all frames that together show a change, with the verdict on the new frame
+            as its `alone`; or the verdict on the new frame if there is no change. A change that is
+            not yet certain is not reported: `moved` is None and the kinds are `suspected`.
 
         Raises
         ------
         InputError
-            If an argument is none of these, or a site comes without a time.
+            If an argument has a wrong type, or a site is given without a time.
         """
         if isinstance(frame, list | tuple):
             raise InputError("frame: a list is none; give one frame after another, or use compare")
         look = look_at(self._reference, frame, time, self._database, self._weather)
         alone = self._judged([look])
         if alone.moved is None and not alone.suspected:
-            return alone  # clouds: what was suspected stays so
+            return alone  # clouds: the suspected changes are kept
         before, self._suspects = [s for s in self._suspects if not _is_same(s, look)], []
         found = alone
         for looks in ([look], [*before, look])[: 1 + bool(before)]:
@@ -144,13 +143,13 @@ class Watch:
 
 
 def _is_same(first: Look, second: Look) -> bool:
-    """Whether these are one frame, given twice: that confirms nothing."""
+    """Return whether both are the same frame, which is no confirmation."""
     assert first.seen is not None
     assert second.seen is not None
     return np.array_equal(first.seen.positions_px, second.seen.positions_px)
 
 
 def _agrees(alone: Verdict, verdict: Verdict) -> bool:
-    """Whether a frame is better explained by a change than by none."""
+    """Return whether the change of `verdict` explains a frame better than no change."""
     change = verdict.values
     return bool(change @ alone.information @ (2.0 * alone.all_values - change) > 0.0)

@@ -1,4 +1,4 @@
-"""Figures of frames and calibrations, drawn by matplotlib on an Axes that is given."""
+"""Figures of frames, calibrations and other results, drawn by matplotlib on given or new axes."""
 
 from boresight._utils import extras as _extras
 from boresight.plot.alignment import plot_alignment_residuals as plot_alignment_residuals

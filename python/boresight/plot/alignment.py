@@ -23,16 +23,16 @@ __all__ = ["plot_alignment_residuals", "plot_closure", "plot_overlap", "plot_pul
 
 Floats = NDArray[np.float64]
 
-#: New figures, inches.
+#: Width and height of new figures, inches.
 SIZE = (6.0, 5.0)
 
-#: Arrows are drawn of so many matches at most.
+#: Largest number of arrows, approximately.
 MOST_ARROWS = 3000
 
-#: The median residual is drawn as long as this part of the image.
+#: Length of the arrow of the median residual, as a fraction of the extent of the matches.
 ARROW_PART = 0.03
 
-#: Bins of a histogram of pulls, and the largest pull that it shows.
+#: Number of bins of the histogram of pulls, and largest pull that is shown.
 PULL_BINS, LARGEST_PULL = 40, 5.0
 
 
@@ -47,9 +47,9 @@ def plot_alignment_residuals(
     result : AlignmentResult
         The alignment.
     image : int, optional
-        Number of an image. Default: all on one detector.
+        Number of an image. Default: all images, drawn on one detector.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
@@ -94,19 +94,19 @@ def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None
     Parameters
     ----------
     images : sequence of ImageCatalog or ImageGroup
-        With a shape or at least three sources each.
+        The images. Each must have a shape or at least three sources.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        On the tangent plane at their mean, in degrees, east to the left.
+        The tangent plane at the mean direction of the corners, in degrees, with east to the left.
 
     Raises
     ------
     InputError
-        If there is no image.
+        If `images` is empty.
 
     Examples
     --------
@@ -139,20 +139,21 @@ def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None
 
 @named
 def plot_closure(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
-    """Draw what is left between each two images of a global fit.
+    """Draw the remaining offset between each pair of images after a global fit.
 
     Parameters
     ----------
     result : AlignmentResult
-        Of ``align(..., method="global")``.
+        Result of ``align(..., method="global")``.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A matrix of the images: lengths of the mean differences of their common objects in units of
-        their standard errors; about 1 where the loops close.
+        A matrix with an element for each pair of images: the length of the mean position difference
+        of their common objects, in units of its standard error. Values are about 1 where the loops
+        close.
 
     Raises
     ------
@@ -180,14 +181,14 @@ def plot_closure(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
 
 @named
 def plot_pulls(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
-    """Draw the histogram of residuals over their expected errors, and the normal one.
+    """Draw the histogram of residuals divided by their expected errors, and the normal curve.
 
     Parameters
     ----------
     result : AlignmentResult
-        Of ``align(..., method="global")``.
+        Result of ``align(..., method="global")``.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------

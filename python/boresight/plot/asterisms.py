@@ -1,7 +1,7 @@
 """Names of bright stars and figures of constellations, by Hipparcos numbers.
 
-The names are those of the IAU's list. Which stars are joined is custom: there is no standard, and
-other atlases draw some constellations otherwise.
+The names are those of the IAU's list. There is no standard for the lines of constellations; other
+atlases draw some constellations differently.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Sulafat 93194, Sheliak 92420, Seginus 71075, Nekkar 73555, Muphrid 67927, Talith
 Pherkad 75097, Kaus Media 89931, Kaus Borealis 90496, Alnasl 88635, Ascella 93506, Lesath 85696
 """
 
-#: Chains of stars, by the constellation's abbreviation.
+#: Chains of stars joined by lines, by the abbreviation of the constellation.
 _FIGURES = """
 Ori: 26727 26311 25930 25336 26207 27989 26727 27366 24436 25930, 27989 28614 29426 29038
 UMa: 54061 53910 58001 59774 54061, 59774 62956 65378 67301

@@ -44,21 +44,21 @@ TREND_LABELS = {
     "colour": "colour index (mag)",
     "epoch": "epoch (Julian year)",
 }
-"""Labels of the axes."""
+"""Axis label of each quantity."""
 
 #: Cells along the longer side over which residuals are averaged.
 RESIDUAL_CELLS = 16
 
-#: The arrow of the key is about this part of the longer side.
+#: Approximate length of the key's arrow, as a fraction of the detector's longer side.
 KEY_PART = 0.05
 
-#: The median residual is drawn as long as this part of the detector's longer side.
+#: Length of the arrow of the median residual, as a fraction of the detector's longer side.
 ARROW_PART = 0.03
 
-#: Arrows are drawn of so many stars at most.
+#: Largest number of arrows, approximately.
 MAX_ARROWS = 4000
 
-#: Bins of the running median, which hold the same number of stars each.
+#: Number of bins of the running median. The bins hold equal numbers of stars.
 MEDIAN_BINS = 12
 
 
@@ -70,27 +70,29 @@ def plot_residuals(
     scale: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the residuals of a calibration as arrows, those of all frames on one detector.
+    """Draw the residuals of a calibration as arrows, with all frames on one detector.
 
-    Means over cells show what the model does not follow: noise averages out. A pattern in them is
-    distortion; without one they are short and point anywhere.
+    Means over cells reduce the noise and show the errors of the model. A pattern in the means is
+    distortion that the model does not describe. Without model errors the arrows are short and have
+    random directions.
 
     Parameters
     ----------
     result : CalibrationResult
         The calibration.
     cells : int or None
-        Cells along the longer side, over which residuals are averaged; None: an arrow for each
-        star. Default 16.
+        Number of cells along the longer side, over which residuals are averaged. None: one arrow
+        per star. Default 16.
     scale : float, optional
-        How many times longer than true the arrows are. Default: so that the median one can be seen.
+        Magnification of the arrows relative to true length. Default: the arrow of the median
+        residual is 3 % of the longer side.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Pixels from the image's centre, y downwards; above it the key of the arrows.
+        Axes in pixels from the image's centre, y downwards, with the key of the arrows above.
 
     Raises
     ------
@@ -142,32 +144,32 @@ def plot_residual_trends(
     """Draw the length of the residuals against radius, magnitude, colour or epoch.
 
     Points are stars, lines are running medians. A trend with radius is distortion that the model
-    does not follow; one with magnitude is noise at the faint end and saturation at the bright one;
-    one with colour is refraction, of the lens or the air; one with epoch is proper motion that was
-    not taken out, or a camera that changes.
+    does not describe. A trend with magnitude is noise at the faint end and saturation at the bright
+    end. A trend with colour is refraction by the lens or the air. A trend with epoch is proper
+    motion that was not corrected, or a camera that changes.
 
     Parameters
     ----------
     result : CalibrationResult
-        The calibration; for colour and epoch one by `boresight.calibrate`.
+        The calibration; for "colour" and "epoch" a result of `boresight.calibrate`.
     against : sequence of {"radius", "magnitude", "colour", "epoch"}
-        A panel for each. Default: radius and magnitude.
+        Quantities, one per panel. Default: radius and magnitude.
     colours : mapping of int to float, optional
-        Colour indices by catalogue number, needed for "colour".
+        Colour indices by catalogue number, required for "colour".
     axes : sequence of matplotlib.axes.Axes, optional
-        Where to draw, one for each. Default: a new figure.
+        Axes to draw on, one per quantity. Default: a new figure.
 
     Returns
     -------
     tuple of matplotlib.axes.Axes
-        Against the distance from the optical centre in pixels, the instrumental magnitude
-        ``-2.5 log10(brightness)``, the colour index, or the Julian year of the frame; empty where
-        it is not known.
+        One panel per quantity: the distance from the optical centre in pixels, the instrumental
+        magnitude ``-2.5 log10(brightness)``, the colour index, or the Julian year of the frame. A
+        panel is empty if its quantity is not known.
 
     Raises
     ------
     InputError
-        If the calibration used no star, or `against` names something else.
+        If the calibration used no star, or `against` has an unknown name.
 
     Examples
     --------
@@ -204,7 +206,7 @@ def plot_residual_trends(
 
 
 def _trend_values(result: CalibrationResult, name: str, colours: Mapping[int, float]) -> Floats:
-    """Values to draw residuals against, for the stars that `_used` gives."""
+    """Values of a quantity for the stars that `_used` returns."""
     positions, _, brightness = _used(result)
     if name == "radius":
         x, y = (positions - result.camera_model.optical_center).T
@@ -228,7 +230,7 @@ def _trend_values(result: CalibrationResult, name: str, colours: Mapping[int, fl
 
 
 def _cell_means(cells: DetectorMap, positions: Floats, residuals: Floats) -> tuple[Floats, Floats]:
-    """Centres of the cells with stars, and the means of the residuals there."""
+    """Centres of the cells that contain stars, and the mean residuals of these cells."""
     shape = cells.values.shape
     column = np.clip(np.digitize(positions[:, 0], cells.x_px) - 1, 0, shape[1] - 1)
     row = np.clip(np.digitize(positions[:, 1], cells.y_px) - 1, 0, shape[0] - 1)
@@ -250,22 +252,23 @@ def _round_length(length: float) -> float:
 
 @named
 def plot_distortion(camera_model: CameraModel, *, cells: int = 16, ax: Axes | None = None) -> Axes:
-    """Draw how the lens displaces stars: from where a pinhole would image them to where they are.
+    """Draw the displacement of stars by the lens, relative to a pinhole camera.
 
     Parameters
     ----------
     camera_model : CameraModel
         The camera.
     cells : int
-        Arrows along the longer side. Default 16.
+        Number of arrows along the longer side. Default 16.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The colour is the displacement in pixels, the arrows its direction; the cross is the optical
-        centre, if it is on the detector. Empty where the distortion is not known.
+        The colour gives the displacement in pixels, the arrows give its direction. A cross marks
+        the optical centre, if it is on the detector. Parts where the distortion is not known are
+        empty.
 
     Examples
     --------
@@ -306,7 +309,7 @@ def plot_distortion(camera_model: CameraModel, *, cells: int = 16, ax: Axes | No
 
 
 def _displacement(camera_model: CameraModel, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Displacement of the stars that pixels see."""
+    """Displacement by the lens, in pixels, of stars that are imaged at the given pixels."""
     ideal_x, ideal_y = camera_model.pixel_to_ideal(x, y)
     cx, cy = camera_model.optical_center
     return x - cx - ideal_x, y - cy - ideal_y
@@ -319,19 +322,20 @@ def plot_convergence(results: Sequence[CalibrationResult], *, ax: Axes | None = 
     Parameters
     ----------
     results : sequence of CalibrationResult
-        Those of the passes: what ``boresight.calibrate(..., on_pass=...)`` hands over.
+        Results of the passes, which ``boresight.calibrate(..., on_pass=...)`` passes to its
+        callback.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        RMS residuals before and after each pass, and the number of stars that it used.
+        RMS residuals before and after each pass, and the number of stars that the pass used.
 
     Raises
     ------
     InputError
-        If there are none.
+        If `results` is empty.
 
     Examples
     --------
@@ -370,16 +374,16 @@ def plot_convergence(results: Sequence[CalibrationResult], *, ax: Axes | None = 
 
 @named
 def plot_coverage(result: CalibrationResult, *, cells: int = 16, ax: Axes | None = None) -> Axes:
-    """Draw how many stars of a calibration lie where on the detector.
+    """Draw the number of stars of a calibration per cell of the detector.
 
     Parameters
     ----------
     result : CalibrationResult
         The calibration.
     cells : int
-        Cells along the longer side. Default 16.
+        Number of cells along the longer side. Default 16.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
@@ -410,14 +414,15 @@ def plot_model_error(result: CalibrationResult, *, cells: int = 32, ax: Axes | N
     result : CalibrationResult
         The calibration.
     cells : int
-        Cells along the longer side. Default 32.
+        Number of cells along the longer side. Default 32.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The title says where the model is extrapolated, if it is.
+        A map of the expected error per axis in pixels. The title gives the fraction of the detector
+        over which the model is extrapolated, if there is any.
 
     Examples
     --------
@@ -438,7 +443,7 @@ def plot_model_error(result: CalibrationResult, *, cells: int = 32, ax: Axes | N
 
 
 def _used(result: CalibrationResult) -> tuple[Floats, Floats, Floats]:
-    """Positions, residuals and brightnesses of the stars that the fit used, of all frames."""
+    """Positions, residuals and brightnesses of all stars of all frames that the fit used."""
     frames = [frame for frame in result.frames if frame is not None and frame.num_inliers]
     if not frames:
         raise InputError("result: the calibration used no star; give one that did")
@@ -475,7 +480,7 @@ def _draw_map(ax: Axes, drawn: DetectorMap, label: str) -> None:
 
 
 def _running_median(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Medians of `x` and `y` in bins along x that hold the same number of stars each."""
+    """Medians of `x` and `y` in bins along x that hold equal numbers of stars."""
     order = np.argsort(x, kind="stable")
     bins = np.array_split(order, max(1, min(MEDIAN_BINS, len(x) // 5)))
     filled = [part for part in bins if len(part)]

@@ -1,4 +1,4 @@
-"""Figures of frames, their stars and solutions (matplotlib is imported when first needed)."""
+"""Figures of frames with their stars and solutions."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = [
     "plot_solutions",
 ]
 
-#: Percentiles of the image that are drawn black and white.
+#: Percentiles of the image that are drawn as black and as white.
 STRETCH = (1.0, 99.2)
 
-#: Semi-axes of the ellipses in standard deviations of the star's image, so that they surround it.
+#: Semi-axes of the ellipses in standard deviations of the star's image: they surround the image.
 ELLIPSE_SIGMAS = 6.0
 
-#: Colours of the flags; of several, a star has the first.
+#: Colours of the flags. A star with several flags has the colour of the first one in this order.
 FLAG_COLOURS = {
     "SATURATED": VERMILION,
     "HOT_PIXEL": PURPLE,
@@ -57,10 +57,10 @@ FLAG_COLOURS = {
 #: Colour of stars without a flag.
 COLOUR = YELLOW
 
-#: Longest side in pixels at which images are drawn; larger ones are thinned out.
+#: Longest side of a drawn image in pixels; of larger images only every n-th pixel is drawn.
 DRAWN_PIXELS = 1024
 
-#: Width and height in inches of a panel among several.
+#: Width and height, in inches, of a panel in a figure of several.
 PANEL_INCHES = 3.5
 
 
@@ -74,9 +74,9 @@ def plot_centroids(
 ) -> Axes:
     """Draw a frame with its stars, in the colours of their flags.
 
-    Ellipses are six times the standard deviations of the stars' images, crosses their positions; a
-    legend names the flags that occur, and how often. The axes are in pixels from the image's
-    centre, y downwards.
+    The semi-axes of the ellipses are six standard deviations of the stars' images. Crosses are the
+    positions. The legend gives the flags that occur and the number of stars of each. The axes are
+    in pixels from the image's centre, y downwards.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def plot_centroids(
     title : str, optional
         Title of the panel.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure. On astropy's WCSAxes pixels are counted as its WCS
-        has them, from the corner.
+        Axes to draw on. Default: a new figure. On astropy's WCSAxes positions are 0-based array
+        pixels, as in its WCS.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def plot_centroids(
     Raises
     ------
     InputError
-        If the image is not two-dimensional, or `stars` holds none.
+        If the image is not two-dimensional, or `stars` has another type.
 
     Examples
     --------
@@ -156,23 +156,23 @@ def plot_solution(
 ) -> Axes:
     """Draw a frame with its matched stars.
 
-    Blue crosses are where the catalogue's stars should be according to the solution, yellow
-    ellipses the detected stars (six times the standard deviations of their images). The axes are in
-    pixels from the image's centre, y downwards.
+    Blue crosses are the positions of the catalogue's stars according to the solution. Yellow
+    ellipses are the detected stars, with semi-axes of six standard deviations of their images. The
+    axes are in pixels from the image's centre, y downwards.
 
     Parameters
     ----------
     image : array_like, shape (height, width)
         The frame.
     solution : Solution, optional
-        Its solution; without one, all centroids are drawn.
+        Solution of the frame. Without a solution all centroids are drawn.
     centroids : Centroids, optional
-        The stars that were solved.
+        The detected stars from which the frame was solved.
     title : str, optional
         Title of the panel.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure. On astropy's WCSAxes pixels are counted as its WCS
-        has them, from the corner.
+        Axes to draw on. Default: a new figure. On astropy's WCSAxes positions are 0-based array
+        pixels, as in its WCS.
 
     Returns
     -------
@@ -237,20 +237,21 @@ def plot_solutions(
     titles: Sequence[str] | None = None,
     columns: int | None = None,
 ) -> Figure:
-    """Draw many frames with their matched stars, a panel each.
+    """Draw several frames with their matched stars, one panel per frame.
 
     Parameters
     ----------
     images : sequence of array_like
         The frames.
     solutions : sequence of Solution or None
-        Their solutions; panels of unsolved frames say so and show all centroids.
+        Solutions of the frames. The title of an unsolved frame says so, and its panel shows all
+        centroids.
     centroids : sequence of Centroids
-        Their stars.
+        Stars of the frames.
     titles : sequence of str, optional
         Titles of the panels.
     columns : int, optional
-        Panels per row. Default: as square as it gets, five at most.
+        Panels per row. Default: about as many as rows, at most five.
 
     Returns
     -------
@@ -303,14 +304,14 @@ def plot_solutions(
 
 
 def center_on(ax: Axes, image_shape: tuple[int, ...]) -> tuple[float, float]:
-    """Where the image's centre is on axes: at (0, 0), or in the array pixels of a WCSAxes."""
+    """Position of the image's centre on the axes: (0, 0), or in array pixels on a WCSAxes."""
     height, width = image_shape
     on_sky = hasattr(ax, "wcs") and hasattr(ax, "coords")
     return center_of("corner" if on_sky else "center", (height, width))
 
 
 def _draw_ellipses(ax: Axes, stars: Centroids, colour: str, center: tuple[float, float]) -> None:
-    """Ellipses of the second moments, and small circles where they are unknown."""
+    """Draw ellipses of the second moments; stars with unknown moments get circles."""
     from matplotlib.collections import EllipseCollection
 
     if not len(stars):

@@ -1,4 +1,4 @@
-"""Figures of movements: the drift of a camera."""
+"""Figure of the drift of a camera."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     Parameters
     ----------
     log : DriftLog
-        The log.
+        The log of the drift.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
     **kwargs
-        For `Axes.errorbar`.
+        Further arguments of `Axes.errorbar`.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     Raises
     ------
     InputError
-        If the log has no frame that was told.
+        If the log has no frame with a time and a measured rotation.
 
     Examples
     --------

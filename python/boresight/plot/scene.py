@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_parameter_correlations", "plot_scene"]
 
-#: Residuals are shown up to so many standard errors.
+#: Largest residual of the colour scale, in standard errors.
 PULL_RANGE = 5.0
 
 
@@ -39,12 +39,12 @@ def plot_scene(
     image : int or str
         Number or name of the image. Default 0.
     show : "data", "model" or "residual"
-        What is shown; a dipole at every source in "residual" is a WCS that is off. Default
-        "residual".
+        Quantity to plot. A dipole at every source in "residual" means that the WCS has an error.
+        Default "residual".
     windows : bool
-        Whether the boxes on which the sources are modelled are drawn. Default True.
+        Whether to draw the boxes in which the sources are modelled. Default True.
     ax : matplotlib.axes.Axes, optional
-        Where to plot. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def plot_scene(
     Raises
     ------
     InputError
-        If there is nothing of this name to show.
+        If `image` or `show` is unknown.
 
     Examples
     --------
@@ -105,14 +105,14 @@ def plot_scene(
 
 @named
 def plot_parameter_correlations(result: SceneResult, ax: Axes | None = None) -> Axes:
-    """Plot the correlations of the parameters of a scene: its covariance, on a unit diagonal.
+    """Plot the correlation matrix of the parameters of a scene.
 
     Parameters
     ----------
     result : SceneResult
         The fit.
     ax : matplotlib.axes.Axes, optional
-        Where to plot. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The sky over a frame: grid of coordinates, names of stars, figures of constellations."""
+"""Figure of a frame with a coordinate grid, names of stars and lines of constellations."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["plot_sky"]
 
 Floats = NDArray[np.float64]
 
-#: Distances of grid lines in degrees; those of right ascension are whole minutes of time.
+#: Possible spacings of grid lines in degrees.
 GRID_STEPS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 
-#: So many grid lines cross the frame, about.
+#: Approximate number of grid lines of each coordinate across the frame.
 GRID_LINES = 5
 
-#: Points along a grid line or a line of a constellation.
+#: Number of points along a grid line or a line of a constellation.
 LINE_POINTS = 200
 
-#: Closer to a pole than this there are no lines of right ascension.
+#: Largest absolute declination, in degrees, to which lines of right ascension are drawn.
 POLE_DEG = 85.0
 
-#: Circles about so many stars at most: more would hide the frame.
+#: Largest number of stars with a circle: more circles would hide the frame.
 MAX_CIRCLES = 120
 
 
@@ -50,29 +50,30 @@ def plot_sky(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a frame with the sky over it.
+    """Draw a frame with a coordinate grid, names of stars and lines of constellations.
 
-    Blue circles are where the brightest of the matched stars are by the catalogue and the solution:
-    the stars have to be in them. Grid lines are ICRS right ascension and declination, for
-    any projection; lines of constellations and names are drawn where bright stars are in view.
+    Blue circles are the positions of the brightest matched stars according to the catalogue and the
+    solution. If the solution is right, the stars are inside their circles. Grid lines are ICRS
+    right ascension and declination, for any projection. Lines of constellations and names are drawn
+    for the bright stars in view.
 
     Parameters
     ----------
     image : array_like, shape (height, width)
         The frame.
     solution : Solution
-        Its solution.
+        Solution of the frame.
     grid, names, constellations : bool
-        Which of these to draw. Default: all.
+        Whether to draw the grid, the names of stars and the lines of constellations. Default: all.
     title : str, optional
-        Title. Default: where the centre looks.
+        Title. Default: the sky position of the image's centre, and the field of view.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Axes to draw on. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Pixels from the image's centre, y downwards.
+        Axes in pixels from the image's centre, y downwards.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def plot_sky(
 
 
 class _Canvas:
-    """A frame on axes, on which positions of the sky are drawn."""
+    """Axes with a frame, on which sky positions are drawn."""
 
     def __init__(self, ax: Axes, solution: Solution) -> None:
         self._ax, self._solution = ax, solution
@@ -115,12 +116,12 @@ class _Canvas:
         self._taken: list[tuple[float, float, float]] = []
 
     def draw_stars(self) -> None:
-        """Circles about the brightest matched stars."""
+        """Draw circles around the brightest matched stars."""
         stars = self._solution.matched_stars
         order = np.argsort(np.nan_to_num(stars.magnitudes, nan=99.0), kind="stable")[:MAX_CIRCLES]
         ra, dec = np.degrees(longitude_latitude(stars.directions[order]))
         x, y = self._pixels(ra, dec)
-        # Not filled, and one by one in size: the bright ones are larger.
+        # Brighter stars have larger circles.
         sizes = np.linspace(13.0, 7.0, len(order)) * self._size
         self._ax.scatter(
             x, y, s=sizes**2, facecolors="none", edgecolors=SKY, linewidths=0.9 * self._size,
@@ -128,14 +129,14 @@ class _Canvas:
         )  # fmt: skip
 
     def draw_grid(self) -> None:
-        """Lines of right ascension and declination, each with its label at an edge."""
+        """Draw lines of right ascension and declination, each with a label near an edge."""
         ra, dec = self._edges()
         center_ra, center_dec = self._solution.ra_deg, self._solution.dec_deg
         polar = np.abs(dec).max() > POLE_DEG
         away = (ra - center_ra + 180.0) % 360.0 - 180.0
         low, high = (-180.0, 180.0) if polar else (away.min(), away.max())
         bottom, top = dec.min(), dec.max()
-        if polar:  # the pole may be in the frame
+        if polar:  # The pole may be in the frame.
             bottom, top = (bottom, 90.0) if center_dec > 0 else (-90.0, top)
         for value in _steps(center_ra + low, center_ra + high):
             line = np.linspace(max(bottom, -POLE_DEG), min(top, POLE_DEG), LINE_POINTS)
@@ -146,7 +147,7 @@ class _Canvas:
                 self._line(line, np.full(LINE_POINTS, value), f"{value:+g}°" if value else "0°")
 
     def draw_constellations(self) -> None:
-        """Lines between the bright stars of each constellation."""
+        """Draw the lines between the bright stars of each constellation."""
         for first, second in LINES:
             ends = _bright_stars([first, second])
             parts = np.linspace(0.0, 1.0, LINE_POINTS)[:, None]
@@ -158,7 +159,7 @@ class _Canvas:
                 )
 
     def draw_names(self) -> None:
-        """Names of the brightest stars in view."""
+        """Write the names of the brightest stars in view."""
         numbers = list(STAR_NAMES)
         ra, dec = np.degrees(longitude_latitude(_bright_stars(numbers)))
         x, y = self._pixels(ra, dec)
@@ -180,7 +181,7 @@ class _Canvas:
         return ra[seen], dec[seen]
 
     def _pixels(self, ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
-        """Positions on the axes; NaN outside of the frame."""
+        """Positions on the axes of sky positions; NaN outside the frame."""
         x, y = self._solution.world_to_pixel(ra, dec)
         with np.errstate(invalid="ignore"):
             inside = (np.abs(x) <= self._width / 2) & (np.abs(y) <= self._height / 2)
@@ -195,7 +196,7 @@ class _Canvas:
         if not seen.size:
             return
         self._ax.plot(x, y, "-", color=SKY, linewidth=0.6 * self._size, alpha=0.6, zorder=2.2)
-        # At the end that is nearer to the lower left corner, a little inside of the frame.
+        # The label is at the end nearer to the lower left corner, slightly inside the frame.
         ends = seen[[0, -1]]
         end = ends[np.argmin(x[ends] - y[ends])]
         inner = 0.93
@@ -211,7 +212,10 @@ class _Canvas:
         color: str,
         size: float,
     ) -> bool:
-        """Write, centred or beside a point by points of type, unless there are letters already."""
+        """Write text at a point unless it would overlap other text; return whether it was written.
+
+        Without an offset the text is centred; an offset, in typographic points, puts it to a side.
+        """
         points = letters(self._ax, size)
         dpi = figure_of(self._ax).dpi
         dx, dy = offset or (0.0, 0.0)
@@ -233,7 +237,7 @@ class _Canvas:
 
 
 def _steps(low: float, high: float) -> Floats:
-    """Multiples of the step by which there are about five of them in a range."""
+    """Positions of grid lines in a range: multiples of the step that gives about five lines."""
     wanted = (high - low) / GRID_LINES
     step = next((step for step in GRID_STEPS if step >= wanted), GRID_STEPS[-1])
     first, last = math.ceil(low / step), math.floor(high / step)
@@ -248,7 +252,7 @@ def _hours(ra_deg: float) -> str:
 
 
 def _bright_stars(numbers: list[int]) -> Floats:
-    """Directions of stars by their Hipparcos numbers."""
+    """Return the unit vectors of stars by their Hipparcos numbers."""
     from boresight.catalog.catalog import Catalog
 
     stars = Catalog.hipparcos().get(numbers)

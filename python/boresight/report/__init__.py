@@ -1,7 +1,7 @@
-"""The report: one self-contained page about a solution, a calibration or a moved camera.
+"""The report: one self-contained HTML page about a solution, a calibration or another result.
 
-The package is itself the function `report`, so that ``boresight.report(result, path)`` works
-whoever imported what before.
+The package itself can be called as the function `report`. So ``boresight.report(result, path)``
+works also after an import of the package ``boresight.report``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["report"]
 
 
 class _Report(ModuleType):
-    """A module that can be called as its function."""
+    """A module that can be called like its function `report`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return report(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Parts of the page about an alignment."""
+"""Sections of the page about an alignment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def members(result: AlignmentResult) -> list[tuple[int, int, ImageCatalog]]:
-    """Images one by one: the number of the item, that of the image in it, and the image."""
+    """List all images: the number of the item, the number of the image in the item, the image."""
     return [
         (k, m, member)
         for k, item in enumerate(result.catalogs)
@@ -46,7 +46,7 @@ def alignment_sections(
     names: Sequence[str],
     heading: str,
 ) -> Iterator[str]:
-    """Parts of the page from the top."""
+    """Yield the sections of the page from the top."""
     images = _named(result, frames)
     yield f"<header><h1>{escape(heading)}</h1>{_verdict(images, result)}</header>"
     rows = [row(image.name, _cells(image)) for image in images]
@@ -61,7 +61,7 @@ def alignment_sections(
 
 
 def _named(result: AlignmentResult, frames: Sequence[Frame | None]) -> list[ImageAlignment]:
-    """Give the images by the names of their files; a group has its own."""
+    """Images renamed to the names of their files; a group of several images keeps its name."""
     images = list(result.images)
     for (k, _, _), frame in zip(members(result), frames, strict=True):
         if frame is not None and frame.path is not None and len(result.catalogs[k].members) == 1:
@@ -90,20 +90,20 @@ def _verdict(images: Sequence[ImageAlignment], result: AlignmentResult) -> str:
         for before, image in zip(result.images, images, strict=True):
             message = message.replace(before.name, image.name)
         notes.append(message)
-    # That the images share no catalogue is no fault: their positions to each other are known.
+    # A missing reference catalogue is not a fault: the relative positions of the images are known.
     faults = any(d.kind is not DegeneracyKind.NO_REFERENCE for d in fit.degeneracies)
     return box(_kind(counts, doubtful=faults), f"{text}.", notes)
 
 
 def _kind(counts: Mapping[str, int], *, doubtful: bool = False) -> str:
-    """Kind of the box on top."""
+    """Kind of the box at the top of the page."""
     if not counts["good"] and not counts["poor"]:
         return "bad"
     return "look" if doubtful or counts["poor"] or counts["failed"] else "good"
 
 
 def _doubts(images: Sequence[ImageAlignment]) -> Iterator[str]:
-    """Sentences on images whose verdict is not good, one for each reason."""
+    """Yield a note per verdict and reason about the images whose verdict is not good."""
     named: dict[tuple[str, str], list[str]] = {}
     for image in images:
         if image.verdict != "good":
@@ -113,7 +113,7 @@ def _doubts(images: Sequence[ImageAlignment]) -> Iterator[str]:
 
 
 def _cells(image: ImageAlignment) -> list[str]:
-    """Numbers of one image; empty where it has none."""
+    """Table cells of one image; cells without a value are empty."""
     head = [image.verdict, str(image.num_sources), str(image.num_matches), str(image.num_fitted)]
     if image.status != "success":
         head[0] = "reference" if image.status == "reference" else "failed"
@@ -126,7 +126,7 @@ def _cells(image: ImageAlignment) -> list[str]:
 
 
 def _panel(image: ImageAlignment, number: int, member: ImageCatalog, frame: Frame | None) -> str:
-    """Make the figure of an image, with its matched sources."""
+    """Make the panel of an image with its matched sources."""
     shape = frame.image_shape if frame is not None else member.image_shape
     if shape is None:
         return ""
@@ -140,7 +140,7 @@ def _panel(image: ImageAlignment, number: int, member: ImageCatalog, frame: Fram
 
 
 def _matched(matches: Table, shape: tuple[int, int]) -> str:
-    """Circles about matched sources."""
+    """Make circles around the matched sources."""
 
     def tell(row: int) -> str:
         star, dx, dy = matches["reference", "dx", "dy"][row]

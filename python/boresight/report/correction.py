@@ -1,4 +1,4 @@
-"""Parts of the page about the movement between two images."""
+"""Sections of the page about the movement between two images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def correction_sections(
     names: Sequence[str],
     heading: str,
 ) -> Iterator[str]:
-    """Parts of the page from the top."""
+    """Yield the sections of the page from the top."""
     ref, moved = frames
     score = None
     if ref is not None and moved is not None and ref.image_shape == moved.image_shape:
@@ -55,7 +55,7 @@ def _verdict(result: MovementCorrection, score: float | None) -> str:
 
 
 def _rows(result: MovementCorrection, score: float | None) -> Iterator[tuple[str, str, str]]:
-    """Names, values and uncertainties."""
+    """Yield the name, value and uncertainty of each quantity."""
     sigmas = result.shift_sigma or (None, None)
     for name, shift, sigma in zip("xy", result.shift, sigmas, strict=True):
         yield f"Shift {name} (px)", f"{shift:+.3f}", _error(sigma)
@@ -76,7 +76,10 @@ def _error(sigma: float | None) -> str:
 
 
 def _panels(result: MovementCorrection, ref: Frame | None, moved: Frame | None) -> Iterator[str]:
-    """Both images as they are, and aligned: blinking shows what has moved, and what still does."""
+    """Panels of the reference with the moved image before and after the correction, for blinking.
+
+    Blinking shows the movement, and what remains of the movement after the correction.
+    """
     shape = result.im_shape
     if ref is None:
         if len(result.ref_points):
@@ -94,7 +97,7 @@ def _panels(result: MovementCorrection, ref: Frame | None, moved: Frame | None) 
 
 
 def _points(result: MovementCorrection) -> str:
-    """Circles about the points of the reference."""
+    """Make circles around the points of the reference."""
 
     def tell(row: int) -> str:
         dx, dy = result.residuals[row]

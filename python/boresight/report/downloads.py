@@ -1,4 +1,4 @@
-"""Files to download, inside of the page."""
+"""Files that can be downloaded from the page, embedded in the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from boresight.wcs import header_cards
 __all__ = ["File", "downloads", "ecsv", "links", "stem_of", "wcs_file"]
 
 File = tuple[str, str, str, str]
-"""Name, type, content and meaning of a file."""
+"""Name, MIME type, content and description of a file."""
 
 
 def downloads(result: Any, solutions: Sequence[Solution | None], names: Sequence[str]) -> str:
@@ -28,7 +28,7 @@ def downloads(result: Any, solutions: Sequence[Solution | None], names: Sequence
 
 
 def links(files: Iterable[File]) -> str:
-    """Make the list of links to files."""
+    """Make an HTML list of links that contain the files."""
     items = "".join(
         f'<li><a download="{escape(name)}" href="data:{kind};base64,{_coded(text)}">'
         f"{escape(name)}</a>: {words}</li>"
@@ -57,21 +57,21 @@ def _files(
 
 
 def stem_of(name: str) -> str:
-    """Give the beginning of the names of files about a frame."""
+    """Beginning of the file names for a frame: the frame's name without extension, made safe."""
     return re.sub(r"[^\w-]+", "_", PurePath(name).name.split(".")[0])
 
 
 def wcs_file(stem: str, wcs: Any) -> Iterator[File]:
-    """Give the file with a WCS of astropy or that of a solution; none where FITS has no cards."""
+    """Yield the file with a WCS, or the WCS of a solution; none if FITS cards cannot express it."""
     try:
         header = header_cards(wcs.wcs() if isinstance(wcs, Solution) else wcs)
     except (BoresightError, AttributeError):
-        return  # farther than any header can tell, or a gwcs
+        return  # a field too wide for FITS, or a gwcs
     yield f"{stem}_wcs.txt", "text/plain", header.tostring(sep="\n"), "its WCS as a header"
 
 
 def ecsv(table: Any) -> str:
-    """Give a table as text."""
+    """Convert a table to ECSV text."""
     file = io.StringIO()
     table.write(file, format="ascii.ecsv")
     return file.getvalue()
@@ -79,7 +79,7 @@ def ecsv(table: Any) -> str:
 
 def _matches(solution: Solution) -> str:
     table = solution.matches
-    # The positions on the sky that were measured follow from the pixels and the WCS.
+    # The measured sky positions can be computed from the pixels and the WCS.
     table.remove_column("sky")
     for name in ("x", "y", "residual"):
         table[name] = table[name].round(4)

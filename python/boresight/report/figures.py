@@ -1,4 +1,4 @@
-"""Figures of a calibration, as drawings inside of the page."""
+"""Figures of results as SVG drawings embedded in the page."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ __all__ = [
     "scene_figures",
 ]
 
-#: Points per inch of what is drawn as pixels: clouds of points, maps.
+#: Resolution, in dots per inch, of the rasterized parts: clouds of points and maps.
 RASTER_DPI = 130
 
-#: Parameters of a scene of which correlations are drawn, at most: their names have to be legible.
+#: Largest number of scene parameters whose correlations are drawn: their names must be legible.
 MOST_CORRELATIONS = 40
 
 
@@ -61,7 +61,7 @@ def calibration_figures(result: CalibrationResult) -> str:
 
 
 def alignment_figures(result: AlignmentResult) -> str:
-    """Make all figures of an alignment: residuals, footprints, and those of a global fit."""
+    """Make all figures of an alignment: residuals, footprints, closure and pulls (global fit)."""
     drawn: list[tuple[str, Callable[[Any], object]]] = [
         ("Footprints of the images on the sky.",
          lambda figure: plot_overlap(result.catalogs, ax=figure.subplots())),
@@ -92,7 +92,7 @@ def alignment_figures(result: AlignmentResult) -> str:
 
 
 def scene_figures(result: SceneResult) -> str:
-    """Make the figure of a scene's covariance, where it has parameters and they can be read."""
+    """Make the figure of a scene's correlations, unless it has too few or too many parameters."""
     if not 1 < len(result.parameter_names) <= MOST_CORRELATIONS:
         return ""
     words = "Correlations of the parameters: what is near 1 cannot be told apart."
@@ -100,7 +100,7 @@ def scene_figures(result: SceneResult) -> str:
 
 
 def figure_section(figures: str) -> str:
-    """Make the section of figures; none of no figure."""
+    """Make the section of figures; empty without figures."""
     if not figures:
         return ""
     return f'<section><h2>Figures</h2><div class="figures">{figures}</div></section>'
@@ -126,7 +126,7 @@ def _figure(words: str, draw: Callable[[Any], object]) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """Drawing of a figure, that fits the width it is given."""
+    """Convert a figure to an SVG element that scales to the width of its container."""
     import matplotlib as mpl
 
     file = io.StringIO()
@@ -134,7 +134,7 @@ def _svg(figure: Figure) -> str:
         figure.savefig(file, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    # The width is the page's; the metadata names addresses that a reader may take for requests.
+    # The page sets the width. The metadata is removed, because its URLs look like network requests.
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

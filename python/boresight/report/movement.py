@@ -1,4 +1,4 @@
-"""Parts of the page about movements: a verdict on a camera, or the log of its drift."""
+"""Sections of the page about a verdict on a camera's movement, or about the log of its drift."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 UNTOLD = 0.5
-"""Part of a log's frames of which nothing can be told, above which the page says to look at it."""
+"""Fraction of frames without a verdict above which the box asks the reader to check the log."""
 
 
 def movement_sections(
@@ -32,7 +32,7 @@ def movement_sections(
     names: Sequence[str],
     heading: str,
 ) -> Iterator[str]:
-    """Parts of the page from the top."""
+    """Yield the sections of the page from the top."""
     records = result.records() if isinstance(result, DriftLog) else [_record(result, names)]
     words = _log_box(result, records) if isinstance(result, DriftLog) else _verdict_box(result)
     yield f"<header><h1>{escape(heading)}</h1>{words}</header>"
@@ -79,7 +79,7 @@ def _log_box(log: DriftLog, records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
-    """Numbers of one frame; empty where nothing can be told."""
+    """Table cells of one frame; cells without a value are empty."""
     words = record["unknown"] or ", ".join(record["kinds"]) or "unmoved"
     head = [str(record["time"] or "")[:19], words]
     tail = [str(record["num_stars"]), f"{record['coverage']:.0%}"]

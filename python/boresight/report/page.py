@@ -1,4 +1,4 @@
-"""The page as a whole: verdict, table, frames, figures, downloads, provenance."""
+"""The function `report`, which writes the whole page: verdict, table, frames, figures, files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Result = (
 
 
 class _Kind(NamedTuple):
-    """A kind of result, and how its page is made."""
+    """A kind of result, its heading, its number of frames, and the function for its sections."""
 
     type: type
     heading: str
@@ -59,7 +59,7 @@ _KINDS = (
     _Kind(DriftLog, "Drift", lambda _: 0, movement_sections),
 )
 
-#: No script, style or picture may come from anywhere but the page itself.
+#: Content security policy: scripts, styles and pictures must be in the page itself.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -71,43 +71,43 @@ def report(
     title: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a page about a solution, a calibration, an alignment, a scene, or a movement.
+    """Write an HTML page about a solution, a calibration, an alignment, a scene, or a movement.
 
-    One HTML file that needs nothing else, no network either: a verdict, a table with a row for each
-    frame, the frames with their matched stars to zoom into and to blink, figures, files to
-    download, and provenance. It is read on a screen of any width, light or dark, and on paper. Ten
-    frames take about 2 MB.
+    The page is one self-contained file that needs no network. It has a verdict, a table with a row
+    for each frame, the frames with their matched stars to zoom and to blink, figures, files to
+    download, and provenance. It is legible on screens of any width, light or dark, and on paper. A
+    page of ten frames has about 2 MB.
 
     Parameters
     ----------
     result : Solution, sequence of (Solution or None), CalibrationResult, AlignmentResult, \
 SceneResult, MovementCorrection, Verdict or DriftLog
-        The result; of a calibration one by `boresight.calibrate`, which has the frames' solutions.
-        Of a `boresight.movement.Verdict` the solved frames are shown, and of a drift log its
-        frames are rows of the table and points of a figure.
+        The result. A calibration must be a result of `boresight.calibrate`, which has the solutions
+        of the frames. For a `boresight.movement.Verdict` the solved frames are shown. The frames of
+        a drift log are rows of the table and points of a figure.
     path : path-like
         File to create or replace.
     frames : sequence, optional
-        The frames, in the order of the solutions or images, those of groups one by one, as
-        anything that `solve` takes as an image; None for one that is not to be drawn. Of a
-        movement the reference and the moved image. Default: only the stars are drawn. A scene has
-        its pixels itself: of its frames names and hashes are used.
+        The frames, in the order of the solutions or of all images (also those within groups), in
+        any form that `solve` accepts as an image. None stands for a frame that is not drawn. For a
+        movement, give the reference and the moved image. A scene contains its pixels; only the
+        names and hashes of its frames are used. Default: only the stars are drawn.
     title : str, optional
         Title of the page. Default: the kind of the result.
     options : mapping of str to object, optional
-        Options that were used, for the provenance.
+        Options of the computation, to be listed in the provenance.
 
     Returns
     -------
     pathlib.Path
-        The file.
+        The file that was written.
 
     Raises
     ------
     InputError
-        If `result` is none of these, or there are not as many frames as it is of.
+        If `result` has another type, or the number of frames is not that of the result.
     ModuleNotFoundError
-        If matplotlib is not installed, which figures need:
+        If matplotlib, which the figures need, is not installed:
         ``pip install boresight[report]``.
     OSError
         If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Images with marks on them, as drawings to zoom into and to blink."""
+"""Panels: images with marks, as SVG drawings that the reader can zoom and blink."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["kept_and_left", "panel", "panel_section", "solution_panel"]
 
 Floats = NDArray[np.float64]
 
-#: Stars that are marked at most.
+#: Largest number of marked stars.
 MARKED_STARS = 300
 
-#: Circles have this part of the image's longer side as their radius.
+#: Radius of the circles as a fraction of the image's longer side.
 CIRCLE_PART = 1 / 110
 
 
@@ -33,21 +33,22 @@ def panel(
     *,
     marked: str = "Stars",
 ) -> str:
-    """Make the figure of an image.
+    """Make the panel of an image.
 
     Parameters
     ----------
     name, words : str
-        Its name, and what else is said of it.
+        Name of the image, and further text of the caption.
     image_shape : (int, int)
         (height, width).
     layers : mapping of str to str
-        Pictures of the same pixels by their names, of which one is seen at a time; "Blink" shows
-        them in turn, or of one picture the marks.
+        SVG elements of pictures of the same pixels, by their names. One picture is visible at a
+        time. The button "Blink" alternates the pictures or, if there is only one, hides and shows
+        the marks.
     marks : str
-        Elements that are drawn on the pictures, in pixels from the middle of the image.
+        SVG elements that are drawn on the pictures, in pixels from the middle of the image.
     marked : str
-        What is marked.
+        Label of the button that hides and shows the marks.
     """
     height, width = image_shape
     box = f"{-width / 2:g} {-height / 2:g} {width} {height}"
@@ -81,7 +82,7 @@ def panel(
 
 
 def panel_section(panels: Iterable[str], heading: str = "Frames") -> str:
-    """Make the section of such figures; none of no figure."""
+    """Make the section of panels; empty without panels."""
     drawn = "".join(panels)
     if not drawn:
         return ""
@@ -89,7 +90,7 @@ def panel_section(panels: Iterable[str], heading: str = "Frames") -> str:
 
 
 def solution_panel(name: str, solution: Solution | None, frame: Frame | None) -> str:
-    """Make the figure of a frame with its matched stars."""
+    """Make the panel of a frame with its matched stars."""
     shape = frame.image_shape if frame is not None else _shape(solution)
     layers = {} if frame is None else {"Frame": star_picture(frame.image)}
     if solution is None:
@@ -99,7 +100,7 @@ def solution_panel(name: str, solution: Solution | None, frame: Frame | None) ->
 
 
 def circles(xy: Floats, words: Iterable[str], image_shape: tuple[int, int], kind: str = "") -> str:
-    """Make circles about pixels from the middle of the image; a touch tells the words of each."""
+    """Make circles with tooltips around positions, in pixels from the middle of the image."""
     radius = CIRCLE_PART * max(image_shape)
     of_kind = f' class="{kind}"' if kind else ""
     return "".join(
@@ -112,9 +113,10 @@ def circles(xy: Floats, words: Iterable[str], image_shape: tuple[int, int], kind
 def kept_and_left(
     xy: Floats, kept: NDArray[np.bool_], tell: Callable[[int], str], image_shape: tuple[int, int]
 ) -> str:
-    """Make circles about some of many points; those that a fit has left out are dashed.
+    """Make circles around points; circles of points that the fit has excluded are dashed.
 
-    `tell` gives the words of a point by its row.
+    At most about `MARKED_STARS` points of each kind are drawn. `tell` returns the tooltip of a
+    point by its row.
     """
     marks = ""
     for wanted, kind in ((True, ""), (False, "left")):
@@ -130,7 +132,7 @@ def _shape(solution: Solution | None) -> tuple[int, int]:
 
 
 def _matched(solution: Solution) -> str:
-    """Circles where the catalogue's stars are by the solution, of the brightest."""
+    """Make circles at the positions, by the solution, of the brightest matched catalogue stars."""
     stars = solution.matched_stars
     order = np.argsort(np.nan_to_num(stars.magnitudes, nan=99.0), kind="stable")[:MARKED_STARS]
     ra, dec = np.degrees(longitude_latitude(stars.directions[order]))

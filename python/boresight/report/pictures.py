@@ -1,4 +1,4 @@
-"""Pixels as pictures inside of the page."""
+"""Conversion of pixels to JPEG pictures embedded in the page."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["levels_of", "linear_picture", "signed_picture", "star_picture"]
 
 Floats = NDArray[np.float64]
 
-#: Longest side in pixels at which images are drawn.
+#: Longest side of a drawn image, in pixels.
 DRAWN_PIXELS = 800
 
-#: Percentiles of a frame of stars that are drawn black and white, and how much faint light is
-#: lifted.
+#: Percentiles of a frame of stars that are drawn as black and as white, and strength of the arcsinh
+#: stretch: a larger value brightens faint light more.
 STRETCH, LIFT = (50.0, 99.9), 3.0
 
-#: Percentiles of any other image that are drawn black and white.
+#: Percentiles of any other image that are drawn as black and as white.
 LINEAR_STRETCH = (0.5, 99.7)
 
-#: Side in drawn pixels of the blocks over which the sky is measured.
+#: Side, in drawn pixels, of the blocks over which the sky background is measured.
 SKY_BLOCK = 20
 
-#: Quality of the pictures, 0 to 95.
+#: JPEG quality of the pictures, 0 to 95.
 QUALITY = 72
 
 
 def star_picture(image: NDArray[Any]) -> str:
-    """Draw a frame of stars: the sky is taken out, and faint light lifted."""
+    """Draw a frame of stars with the sky background subtracted and faint light brightened."""
     step = _step(image.shape)
     pixels = _flattened(block_means(image, step))
     low, high = np.percentile(pixels, STRETCH)
@@ -43,20 +43,20 @@ def star_picture(image: NDArray[Any]) -> str:
 
 
 def levels_of(image: NDArray[Any]) -> tuple[float, float]:
-    """Give the values of an image that `linear_picture` draws black and white."""
+    """Values of an image that `linear_picture` draws as black and as white."""
     finite = image[np.isfinite(image)]
     low, high = np.percentile(finite, LINEAR_STRETCH) if finite.size else (0.0, 1.0)
     return float(low), float(high)
 
 
 def linear_picture(image: NDArray[Any], levels: tuple[float, float]) -> str:
-    """Draw an image in shades of grey between two values; what has no value is black."""
+    """Draw an image in shades of grey between two values; NaN is black."""
     step = _step(image.shape)
     return _element(255.0 * _part(block_means(image, step), *levels), image.shape, step)
 
 
 def signed_picture(image: NDArray[Any], largest: float) -> str:
-    """Draw differences: blue below zero, red above it, white at zero and without a value."""
+    """Draw differences: blue below zero, red above zero, white at zero and for NaN."""
     import matplotlib as mpl
 
     step = _step(image.shape)
@@ -66,7 +66,7 @@ def signed_picture(image: NDArray[Any], largest: float) -> str:
 
 
 def _step(shape: tuple[int, ...]) -> int:
-    """Pixels along each side that are drawn as one."""
+    """Return the number of pixels per side of the blocks that are drawn as one pixel."""
     return max(1, math.ceil(max(shape) / DRAWN_PIXELS))
 
 
@@ -76,7 +76,7 @@ def _part(pixels: Floats, low: float, high: float) -> Floats:
 
 
 def _element(shades: Floats, shape: tuple[int, ...], step: int) -> str:
-    """Make the element of a drawing whose origin is the middle of the image."""
+    """Make the SVG element of a picture in a drawing whose origin is the middle of the image."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -93,7 +93,7 @@ def _element(shades: Floats, shape: tuple[int, ...], step: int) -> str:
 
 
 def _flattened(pixels: Floats) -> Floats:
-    """Take out the sky, which clouds and the lens make uneven, and set what has no value to it."""
+    """Subtract the sky background, which clouds and the lens make uneven; NaN becomes 0."""
     from PIL import Image
 
     finite = np.isfinite(pixels)

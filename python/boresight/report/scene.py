@@ -1,4 +1,4 @@
-"""Parts of the page about a fitted scene."""
+"""Sections of the page about a fitted scene."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from boresight.scene.result import FittedImage, SceneResult
 
 __all__ = ["scene_sections"]
 
-#: Above this chi2/dof the model does not describe the pixels to their noise, and the page says so.
+#: Largest chi2/dof without a note that the model does not describe the pixels to their noise.
 WORST_CHI2 = 1.5
 
-#: A shift left in the residuals of so many standard errors contradicts the WCS.
+#: Largest remaining shift in the residuals, in standard errors, without a note about the WCS.
 WORST_DIPOLE = 5.0
 
-#: Residuals are shown up to so many standard errors.
+#: Largest residual of the colour scale, in standard errors.
 PULL_RANGE = 5.0
 
-#: Rows of the table of sources at most; the file below has all.
+#: Largest number of rows in the table of sources; the file to download has all sources.
 SHOWN_SOURCES = 50
 
 _IMAGES = (
@@ -45,7 +45,7 @@ def scene_sections(
     names: Sequence[str],
     heading: str,
 ) -> Iterator[str]:
-    """Parts of the page from the top."""
+    """Yield the sections of the page from the top."""
     left = [float(sigma) for sigma in result.dipoles["sigma"]]
     yield f"<header><h1>{escape(heading)}</h1>{_verdict(result, left)}</header>"
     rows = [row(i.name, _cells(i, sigma)) for i, sigma in zip(result.images, left, strict=True)]
@@ -80,7 +80,7 @@ def _verdict(result: SceneResult, left: Sequence[float]) -> str:
 
 
 def _cells(image: FittedImage, left: float) -> list[str]:
-    """Numbers of one image; what was held has no error."""
+    """Table cells of one image; a parameter that was not fitted has "held" instead of an error."""
     x, y = image.crtan_arcsec
     dx, dy = image.crtan_error_arcsec
     phi, dphi = np.degrees([image.phi_rad, image.phi_error_rad])
@@ -96,7 +96,7 @@ def _error(value: float) -> str:
 
 
 def _panel(result: SceneResult, number: int) -> str:
-    """Make the figure of an image: its pixels, its model and what is left."""
+    """Make the panel of an image: its pixels, its model and the residuals."""
     image, model = result.images[number], result.model(number)
     pixels = model + result.residual(number)
     levels = levels_of(pixels)
@@ -112,7 +112,7 @@ def _panel(result: SceneResult, number: int) -> str:
 
 
 def _windows(result: SceneResult, image: FittedImage, shape: tuple[int, int]) -> str:
-    """Boxes on which the sources are modelled; a touch tells whose."""
+    """Make the boxes in which the sources are modelled, with the source names as tooltips."""
     height, width = shape
     marks = []
     for name, flux, window in zip(result.sources["name"], image.flux, image.windows, strict=True):
@@ -145,7 +145,7 @@ def _sources(result: SceneResult) -> str:
 
 
 def _flux(value: float, error: float) -> str:
-    """Give a flux to two digits of its error; nothing where the image does not see the source."""
+    """Format a flux to two digits of its error; empty if the source is not in the image."""
     if not math.isfinite(error):
         return ""
     if not error > 0.0:

@@ -1,4 +1,4 @@
-"""Parts of the page about solutions and calibrations."""
+"""Sections of the page about solutions and calibrations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def solved_sections(
     names: Sequence[str],
     heading: str,
 ) -> Iterator[str]:
-    """Parts of the page from the top."""
+    """Yield the sections of the page from the top."""
     solutions: Sequence[Solution | None] = (
         [result]
         if isinstance(result, Solution)

@@ -16,10 +16,10 @@ from boresight.solver.solution import Solution
 
 __all__ = ["parameter_table", "provenance", "results_table", "row", "table"]
 
-#: Column that is left out where no header has a WCS.
+#: Column that is shown only if the header of a frame has a WCS.
 _HEADER = 'vs header WCS (")'
 
-#: Columns of the results, the first of text.
+#: Columns of the results. The first column is text.
 _COLUMNS = (
     "Frame", "RA (deg)", "Dec (deg)", "Roll (deg)", "Width (deg)", "Stars", 'RMSE (")',
     "RMSE (px)", _HEADER, "Solve (ms)",
@@ -68,7 +68,7 @@ def parameter_table(result: CalibrationResult) -> str:
 
 
 def provenance(result: Any, frames: Sequence[Frame | None], options: Mapping[str, Any]) -> str:
-    """Make the table of what made the page, of which stars and files, with which options."""
+    """Make the table of provenance: software, star catalogues, options, and hashes of files."""
     rows = [("Written", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))]
     rows += [(name, found) for name in _PACKAGES if (found := _version(name))]
     rows.append(("Python", f"{platform.python_version()} on {platform.system()}"))
@@ -99,7 +99,7 @@ def _number(value: float | None) -> str:
 
 
 def _header_separation(frame: Frame | None, solution: Solution | None) -> float | None:
-    """Angle between where the header's WCS and the solution put the image's centre, arcsec."""
+    """Angle between the image centres by the header's WCS and by the solution, arcsec."""
     wcs = None if frame is None else frame.wcs
     if wcs is None or solution is None:
         return None
@@ -109,13 +109,13 @@ def _header_separation(frame: Frame | None, solution: Solution | None) -> float 
 
 
 def row(name: str, cells: Iterable[str], kind: str = "number") -> str:
-    """Make a row, with its name at the left."""
+    """Make a table row with its name in the first column."""
     text = "".join(f'<td class="{kind}">{escape(cell)}</td>' for cell in cells)
     return f'<tr><th scope="row">{escape(name)}</th>{text}</tr>'
 
 
 def table(columns: Sequence[str], rows: Iterable[str], *, head: bool = True) -> str:
-    """Make a table that scrolls sideways where it is too wide."""
+    """Make a table that scrolls horizontally if it is too wide."""
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     top = f"<thead><tr>{names}</tr></thead>" if head else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}</tbody></table></div>'

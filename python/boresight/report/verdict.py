@@ -1,4 +1,4 @@
-"""The verdict: whether it worked, in a sentence, and what to look at."""
+"""The verdict at the top of the page: a sentence on success, and notes on points to check."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from boresight.solver.solution import Solution
 
 __all__ = ["box", "verdict"]
 
-#: Sign and class of each outcome: told apart without colours.
+#: Sign of each kind of box, so that the kinds differ also without colours.
 _SIGNS = {"good": "✓", "look": "!", "bad": "✕"}
 
 
 def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[str]) -> str:
-    """Make the box on top of the page."""
+    """Make the box at the top of the page."""
     solved = [solution for solution in solutions if solution is not None]
     missing = [name for name, solution in zip(names, solutions, strict=True) if solution is None]
     many = len(solutions) > 1
@@ -43,7 +43,7 @@ def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[s
 
 
 def box(kind: str, text: str, notes: Sequence[str]) -> str:
-    """Make a box of a kind: "good", "look" or "bad"."""
+    """Make a box of the kind "good", "look" (points to check) or "bad"."""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         f'<div class="verdict {kind}"><span class="sign" aria-hidden="true">{_SIGNS[kind]}</span>'

@@ -1,4 +1,4 @@
-"""Images fitted and aligned by their pixels: sources, PSF and WCS in one model."""
+"""Fit and alignment of images by their pixels: sources, PSF and WCS in one model."""
 
 from boresight.scene.fit import fit as fit
 from boresight.scene.images import Image as Image

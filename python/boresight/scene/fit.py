@@ -1,4 +1,4 @@
-"""The joint fit of images: sources, PSF and WCS."""
+"""Joint fit of images: sources, PSF and WCS."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ __all__ = ["fit"]
 
 Floats = NDArray[np.float64]
 
-#: Sources nearer to each other than this are one and the same.
+#: Smallest distance of two sources. Sources closer than this are an input error.
 SAME_PLACE_ARCSEC = 1e-3
 
-#: Times a fit with cameras is repeated about the attitudes that it found.
+#: Maximum number of fits with cameras. Each fit is linearized at the attitudes that the last one
+#: found.
 CAMERA_ROUNDS = 3
 
-#: Cameras have settled when their attitude moves by less than this.
+#: The fits with cameras end when no attitude moves by more than this.
 SETTLED_ARCSEC = 1e-3
 
 
@@ -51,35 +52,39 @@ def fit(
     max_iterations: int = 100,
     progress: Progress = None,
 ) -> SceneResult:
-    """Fit images of the same sources by their pixels, with their WCS as part of the model.
+    """Fit the pixels of images of the same sources; the WCS of each image is part of the model.
 
-    Sources have one position on the sky and a flux in every image; each image has a PSF, a WCS with
-    the freedom that it was given, and a sky. All are fitted together by Levenberg-Marquardt.
+    Each source has one position on the sky and a separate flux in every image. Each image has a
+    PSF, a WCS with the given freedom, and a sky background. All parameters are fitted together by
+    Levenberg-Marquardt.
 
     Parameters
     ----------
     images : list of Image
-        The images. Those whose ``wcs_freedom`` is "fixed" are the reference of the others. If none
-        is, and no source has an ``error_arcsec``, the first one is held and the result says so.
+        The images. Images with ``wcs_freedom`` "fixed" are the reference of the others. If there is
+        none, and no source has an ``error_arcsec``, the WCS of the first image is held, and the
+        result says so.
     sources : SkyCoord, Table, list of PointSource and SersicSource, or int
-        The sources; of a table the columns ``ra`` and ``dec`` (degrees), and of those that are
-        named as arguments of `PointSource`, such as ``error_arcsec`` and ``color``, the ones there
-        are. A number is that of stars to find in the first image.
+        The sources. Of a table, the columns ``ra`` and ``dec`` (degrees) are read, and optional
+        columns named as the arguments of `PointSource`, such as ``error_arcsec`` and ``color``. An
+        int is the number of stars to find in the first image.
     schedule : "auto" or "joint"
-        "auto" (default) fits sources on the images that are fixed first, then free images, which
-        may be 10 px and 7 degrees off, and then all; "joint" all from the beginning, where it is.
+        "auto" (default) first fits the sources on the fixed images, then the free images, which may
+        be off by 10 px and 7 degrees, and then all together. "joint" fits all together from the
+        given start.
     loss : str
-        Loss of the residuals in units of their noise: "linear" (least squares, default), "huber",
-        "cauchy" or "geman_mcclure".
+        Loss function of the residuals in units of their noise: "linear" (least squares, default),
+        "huber", "cauchy" or "geman_mcclure".
     motion : "still", "proper" or "parallax"
-        What is fitted of stars beside their place: nothing (default; known motions are followed),
-        proper motions, or these and parallaxes, from images of several epochs. Errors that a
-        `PointSource` gives for them are priors; a place without an epoch is that of the mean time
-        of the images. What the epochs do not tell is frozen, and named in the result.
+        Parameters of stars that are fitted in addition to the position: none (default; known
+        motions are applied), proper motions, or proper motions and parallaxes, from images of
+        several epochs. Errors of motions in a `PointSource` are priors. A position without an epoch
+        is for the mean time of the images. Parameters that the epochs do not determine are frozen,
+        and named in the result.
     max_iterations : int
-        Steps of a stage at most. Default 100.
+        Maximum number of steps of each stage. Default 100.
     progress : bool or callable, optional
-        True draws a bar; a callable is given the fraction done.
+        True draws a progress bar; a callable gets the fraction done.
 
     Returns
     -------
@@ -88,15 +93,15 @@ def fit(
     Raises
     ------
     InputError
-        If an image or a source cannot be worked with, or two sources are at one place.
+        If an image or a source is invalid, or two sources have the same position.
     UndeterminedError
-        If no source has a good pixel in any image.
+        If no source covers a good pixel in any image.
 
     Notes
     -----
-    On the tangent plane of an image, in arcsec, ``plane = CD M (pixel - crpix) + crtan`` with M a
-    rotation by phi, that times a scale, or any matrix, as its freedom says (AstroPhot's
-    convention). The distortion of a TAN-SIP WCS is kept, linear about every source.
+    On the tangent plane of an image, in arcsec, ``plane = CD M (pixel - crpix) + crtan``
+    (AstroPhot's convention). Depending on the freedom, M is a rotation by phi, a rotation times a
+    scale, or any matrix. The distortion of a TAN-SIP WCS is kept; it is linearized at every source.
 
     Examples
     --------
@@ -134,7 +139,7 @@ def fit(
                 *problem,
                 loss=loss,
                 max_iterations=steps,
-                # About attitudes that are found all can be fitted at once.
+                # Near the fitted attitudes no stages are needed.
                 staged=schedule == "auto" and turn == 0,
                 progress=told,
             )
@@ -161,7 +166,7 @@ def _check(images: list[Image], schedule: str, motion: str) -> None:
 
 
 def _plane_of(sources: list[Source]) -> tuple[Plane, Floats]:
-    """Give a tangent plane about the middle of the sources, and where they are on it."""
+    """Return a tangent plane at the mean position of the sources, and their points on it."""
     directions = unit_vector([s.ra_deg for s in sources], [s.dec_deg for s in sources])
     x, y, z = directions.mean(axis=0)
     plane = Plane(math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y))))
@@ -184,11 +189,11 @@ def _check_apart(points: Floats) -> None:
 def _problem(
     images: list[Image], cameras: list[Any], plane: Plane, points: Floats, motions: Motions
 ) -> Problem:
-    """Arguments of the core."""
+    """Return the arguments of the core."""
     psfs: list[PSF] = []
     rows: list[dict[str, Any]] = []
     given, directions = motions.sources, plane.direction(points)
-    # An image without a band is one of its own.
+    # An image without a band gets a separate band.
     bands: list[Any] = [image.band or k for k, image in enumerate(images)]
     for image, wcs, band in zip(images, cameras, bands, strict=True):
         psf = image.psf
@@ -264,7 +269,7 @@ def _psf(psf: PSF) -> dict[str, Any]:
 
 
 def _windows(image: Image, sources: int) -> dict[str, Any]:
-    """Give the `window` of an image as the core takes it."""
+    """Return the `window` of an image in the form that the core takes."""
     none = {"side": None, "window": None, "windows": None}
     window = image.window
     if window is None:
@@ -296,7 +301,7 @@ def _box(window: Any, image: Image) -> list[int]:
 
 
 def _moved_cameras(images: list[Image], cameras: list[Any], fitted: Any) -> float:
-    """Turn the cameras whose attitude is free by what was found; by how much at most, arcsec."""
+    """Apply the fitted rotations to cameras with free attitude; return the largest, in arcsec."""
     layout, state = fitted.layout, fitted.state
     most = 0.0
     for k, image in enumerate(images):
@@ -310,7 +315,7 @@ def _moved_cameras(images: list[Image], cameras: list[Any], fitted: Any) -> floa
 
 
 def turned(solution: Solution, turn: Floats) -> Solution:
-    """Turn a camera about its axes, arcsec, and change the logarithm of its focal length."""
+    """Rotate a camera about its axes (arcsec) and change the logarithm of its focal length."""
     rotation = rotation_about(np.asarray(turn[:3]) / ARCSEC)
     quaternion = quaternion_of(rotation @ solution.rotation_matrix_icrs_to_camera)
     camera = solution.camera_model

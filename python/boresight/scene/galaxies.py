@@ -1,4 +1,4 @@
-"""Shapes of galaxies that were fitted."""
+"""Table of fitted galaxy shapes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["galaxy_table"]
 
-#: Error of an angle of which nothing is known, degrees.
+#: Error of an undetermined angle, degrees.
 ANY_ANGLE = 90.0
 
 
 def galaxy_table(fitted: Any, names: list[str]) -> QTable:
-    """Give radii, exponents, axis ratios and position angles of galaxies, with their errors."""
+    """Return radii, exponents, axis ratios and position angles of galaxies, with errors."""
     from astropy import units
     from astropy.table import QTable
 
@@ -33,7 +33,7 @@ def galaxy_table(fitted: Any, names: list[str]) -> QTable:
 
 
 def _row(fitted: Any, source: int) -> list[float]:
-    """Values and errors of one galaxy, by turns."""
+    """Return values and errors of one galaxy, alternating."""
     at = fitted.layout["shapes"][source]
     rho, e1, e2, _ = fitted.state[at : at + 4]
     n, slope = fitted.exponents[source]
@@ -46,7 +46,7 @@ def _row(fitted: Any, source: int) -> list[float]:
     def error(*by: float) -> float:
         return math.sqrt(max(float(np.array(by) @ covariance @ np.array(by)), 0.0))
 
-    # From north to east, where e1 and e2 are from east to north, twice.
+    # The angle is from north to east; e1 and e2 contain twice the angle from east to north.
     angle = (90.0 - math.degrees(0.5 * math.atan2(e2, e1))) % 180.0
     turned = math.degrees(0.5 / eta) if eta > 0 else math.inf
     angle_error = error(0.0, -along[1], along[0], 0.0)

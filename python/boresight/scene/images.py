@@ -1,4 +1,4 @@
-"""Images of a scene: pixels, their noise, their WCS and its freedom, their PSF."""
+"""Images of a scene: pixels, noise, WCS with its freedom, and PSF."""
 
 from __future__ import annotations
 
@@ -26,63 +26,64 @@ __all__ = ["Freedom", "Image", "Sky"]
 Floats = NDArray[np.float64]
 
 Freedom = Literal["fixed", "shift", "rshift", "rscale", "general", "attitude"]
-"""Movements of an image that are fitted: none; a shift; a shift and a rotation; these and one
-scale; a shift and any matrix; the attitude of its camera with the focal length."""
+"""Movements of an image that are fitted: none; a shift; a shift and a rotation; a shift, a rotation
+and one scale; a shift and any matrix; the attitude and focal length of its camera."""
 
 Sky = Literal["none", "constant", "plane"]
-"""Light below the sources that is fitted: none, the same in all pixels, or a plane."""
+"""Background that is fitted: none, a constant, or a plane."""
 
 
-#: No pixel is brighter than this, nor this many times its noise: the sum of squares is finite.
+#: Largest pixel value, absolute and in units of its noise, so that the sum of squares is finite.
 LARGEST_PIXEL = 1e100
 
 
 @named
 class Image:
-    """An image of a scene.
+    """Image for `boresight.scene.fit` and `boresight.scene.register`.
 
     Parameters
     ----------
     data : array_like, CCDData, str or path
-        Pixels, shape (height, width); NaN where there is none. Of an astropy ``CCDData`` its mask,
-        uncertainty and WCS count too; of a FITS file its WCS.
+        Pixels, shape (height, width); missing pixels are NaN. The mask, uncertainty and WCS of an
+        astropy ``CCDData`` are used too, and the WCS of a FITS file.
     wcs : astropy.wcs.WCS or Solution, optional
-        Where the image looks, for 0-based array pixels. Default: that of the data.
+        WCS for 0-based array pixels. Default: the WCS of the data.
     variance : "auto", float, array_like or dict, optional
-        Variance of the pixels, positive; "auto" measures it as a line in the brightness
-        (`noise.auto_variance`), or takes that of a ``CCDData``. Of a dict ``gain`` (electrons per
-        unit of the data), ``read_noise`` (electrons) and ``sky`` (units of the data, already
-        subtracted from them) make it.
+        Variance of the pixels, positive. "auto" measures it as a linear function of the brightness
+        (`noise.auto_variance`), or takes that of a ``CCDData``. A dict gives ``gain`` (electrons
+        per unit of the data), ``read_noise`` (electrons) and ``sky`` (units of the data; the level
+        that has been subtracted).
     mask : array_like of bool, optional
-        True where a pixel does not count.
+        True for pixels to ignore.
     psf : Moffat, Gaussian, EffectivePSF, "measured", or of photutils
-        The point-spread function, with which values the fit starts and what of it is free; an
-        effective one is not fitted: given, measured on the stars of the image ("measured"), or an
-        ``ImagePSF`` or ``GriddedPSFModel``.
+        The point-spread function: its start values and free parameters. An effective PSF is not
+        fitted: it is given, measured on the stars of the image ("measured"), or an ``ImagePSF`` or
+        ``GriddedPSFModel``.
     sky : "none", "constant" or "plane"
-        Light below the sources that is fitted. Default "none".
+        Background model that is fitted. Default "none".
     wcs_freedom : str
-        Movements that are fitted: "fixed" (default), "shift", "rshift" (and a rotation), "rscale"
-        (and a scale), "general" (any matrix), or "attitude" of a `Solution`.
+        Movement of the WCS that is fitted: "fixed" (default), "shift", "rshift" (shift and
+        rotation), "rscale" (shift, rotation and scale), "general" (shift and any matrix), or
+        "attitude" for a `Solution`.
     window : int, (x0, x1, y0, y1) or list of these, optional
-        Pixels that are fitted: a side in pixels of a square about every source, one box of columns
-        x0 to x1 - 1 and rows y0 to y1 - 1 for all, or one box per source. Default: a square about
-        every source as wide as its light.
+        Pixels that are fitted: the side, in pixels, of a square about every source; one box for all
+        sources, with columns x0 to x1 - 1 and rows y0 to y1 - 1; or one box per source. Default: a
+        square about every source, as wide as its light.
     name : str, optional
         Name in tables and figures. Default: "image" and its number.
     chromatic : bool
-        Shift each source also by its colour times a factor that the sources share, as refraction by
-        the air and optics do. Sources need their ``color``. Default False.
+        Also fit a shift of the sources in proportion to their colours, as caused by refraction in
+        the air and by optics. Sources need a ``color``. Default False.
     time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
-        Middle of the exposure, for sources that move. Default: that of the file.
+        Middle of the exposure, for sources that move. Default: the time in the file.
     band : str, optional
-        Name of the band: chromatic images of one band share their shift by colour. Default: that of
-        the file (``FILTER``); an image without a band has a shift of its own.
+        Name of the band. Chromatic images of one band share their shift by colour. Default:
+        ``FILTER`` of the file. An image without a band has a separate shift.
 
     Raises
     ------
     InputError
-        If something does not fit the image, or is out of range.
+        If an argument does not match the image, or is out of range.
 
     Examples
     --------
@@ -173,7 +174,7 @@ class Image:
 
 
 def _band_of(frame: Frame) -> str | None:
-    """Give the band that a FITS header names."""
+    """Return the band named in a FITS header."""
     band = None if frame.header is None else frame.header.get("FILTER")
     return band.strip() or None if isinstance(band, str) else None
 
@@ -193,7 +194,7 @@ def _bad(data: Floats, own: NDArray[np.bool_] | None, mask: ArrayLike | None) ->
 
 
 def _check_range(data: Floats, bad: NDArray[np.bool_], noise: Any) -> None:
-    """Refuse pixels whose squares, in units of the noise, have no finite sum."""
+    """Raise an error if squares of pixels, in units of the noise, may have no finite sum."""
     with np.errstate(over="ignore"):
         far = ~bad & (np.abs(data) / noise > LARGEST_PIXEL)
     if far.any():

@@ -1,4 +1,4 @@
-"""Motions of sources between the epochs of images, known and fitted, and their colours."""
+"""Known and fitted motions of sources between the epochs of images, and colours of sources."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ __all__ = ["MOTION_NAMES", "Motions", "add_motions", "colors_of"]
 
 Floats = NDArray[np.float64]
 
-#: Step of derivatives by motions, mas and mas a year: far above rounding, and small on any plane.
+#: Step of derivatives with respect to motions, mas and mas per year: large relative to rounding
+#: errors, but small on any plane.
 STEP_MAS = 100.0
 
 #: Names of the parameters of a motion, in the core's order.
@@ -30,7 +31,7 @@ MOTION_NAMES = ("pmra", "pmdec", "parallax")
 
 
 class Motions:
-    """Proper motions and parallaxes of sources, as they are given, and which of them are fitted."""
+    """Given proper motions and parallaxes of sources, and which of them are fitted."""
 
     def __init__(self, sources: list[Source], motion: Motion, images: list[Image]) -> None:
         def column(name: str) -> Floats:
@@ -60,7 +61,7 @@ class Motions:
             self.epochs[without] = float(np.mean(years))
 
     def at(self, directions: Floats, time: Any, name: str) -> Floats:
-        """Directions (n, 3) in which sources are seen from the Earth at the time of an image."""
+        """Return directions (n, 3) of sources as seen from the Earth at the time of an image."""
         return self._moved(directions, time, name, self.known)
 
     def _moved(self, directions: Floats, time: Any, name: str, motions: Floats) -> Floats:
@@ -78,7 +79,7 @@ class Motions:
     def tracks(
         self, directions: Floats, project: Callable[[Floats], Floats], time: Any, name: str
     ) -> Floats:
-        """Displacements, arcsec, by a unit of each parameter, shape (n, 6); (0, 6) of none."""
+        """Return displacements, arcsec, per unit of each parameter, (n, 6); (0, 6) if still."""
         if self.motion == "still":
             return np.zeros((0, 6))
         columns = []
@@ -92,7 +93,7 @@ class Motions:
         return np.ascontiguousarray(np.concatenate(columns, axis=1))
 
     def priors(self) -> list[tuple[float, float, float] | None]:
-        """Errors of what is known of each motion: infinite of what is not, 0 of what is held."""
+        """Return prior errors of each motion: infinite if unknown, 0 if held."""
         if self.motion == "still":
             return [None] * len(self.sources)
         return [
@@ -112,7 +113,7 @@ class Motions:
 
 
 def add_motions(table: QTable, motions: Motions, fitted: Any, own: list[Floats]) -> None:
-    """Add fitted motions to a table of sources: what was known and what was found, with errors."""
+    """Add total motions (known plus fitted part) and their errors to a table of sources."""
     from astropy import units
 
     if motions.motion == "still":
@@ -136,7 +137,7 @@ def _year(image: Image, name: str) -> float:
 
 
 def colors_of(sources: list[Source], images: list[Image]) -> Floats:
-    """Give colours from their median; those that are not known are the median."""
+    """Return colours minus their median; unknown colours are 0."""
     if not any(image.chromatic for image in images):
         return np.zeros(len(sources))
     colors = np.array([np.nan if s.color is None else float(s.color) for s in sources])

@@ -1,4 +1,4 @@
-"""The variance of pixels, as it is given or measured."""
+"""Variance of pixels, given or measured."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["auto_variance", "variance_of_pixels"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: Bins of brightness in which the noise is measured, and the percentiles between which they lie.
+#: Number of brightness bins in which the noise is measured, and the percentiles that limit them.
 BINS, PERCENTILES = 10, (1.0, 99.0)
 
-#: Bins with fewer pixels than this tell no noise.
+#: Minimum number of pixels per bin. Bins with fewer pixels are excluded.
 LEAST_IN_BIN = 30
 
 #: Median absolute deviation of a normal deviate of unit variance.
@@ -26,7 +26,7 @@ NORMAL_MAD = 0.67449
 
 
 def variance_of_pixels(variance: Any, data: Floats, bad: Bools) -> Floats:
-    """Give the variance of every pixel, as `Image` takes it; infinite where a pixel is bad."""
+    """Return the variance of every pixel from the argument of `Image`; infinite for bad pixels."""
     if isinstance(variance, str):
         if variance != "auto":
             raise InputError(f"variance: {variance!r} is unknown; give 'auto' or an array")
@@ -53,18 +53,19 @@ def variance_of_pixels(variance: Any, data: Floats, bad: Bools) -> Floats:
 
 
 def auto_variance(data: Floats, bad: Bools) -> Floats:
-    """Measure the variance of pixels as a line in their brightness: ``a flux + b``.
+    """Measure the variance of pixels as a linear function of their brightness: ``a flux + b``.
 
-    A second difference along both axes leaves noise and hardly any of a smooth image (Immerkaer
-    1996, CVIU 64, 300); its robust scatter is taken in ten bins of the smoothed brightness, and a
-    line is fitted. Where it falls with brightness, the variance is taken as the same everywhere.
+    A second difference along both axes keeps the noise and removes almost all of a smooth image
+    (Immerkaer 1996, CVIU 64, 300). Its robust scatter is computed in ten bins of the smoothed
+    brightness, and a line is fitted. If the line falls with brightness, the variance is taken as
+    constant.
 
     Parameters
     ----------
     data : ndarray, shape (height, width)
         Pixels.
     bad : ndarray of bool, same shape
-        Pixels that do not count.
+        True for pixels to ignore.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def auto_variance(data: Floats, bad: Bools) -> Floats:
     Raises
     ------
     InputError
-        If there is no noise to measure, or too few pixels.
+        If there is no measurable noise, or there are too few pixels.
     """
     if min(data.shape) < 5:
         raise InputError("variance: the image is too small to measure its noise; give the variance")
@@ -98,7 +99,8 @@ def auto_variance(data: Floats, bad: Bools) -> Floats:
     smooth = np.where(np.isfinite(clean), clean, low)
     padded = np.pad(smooth, 1, mode="edge")
     smooth = _along_both(padded, np.full(3, 1.0 / 3.0))[1:-1, 1:-1]
-    # Fainter than the faintest bin there is no photon noise to take away.
+    # Below the faintest bin the variance is constant: a negative fluctuation has no less photon
+    # noise.
     result = slope * np.maximum(smooth, level[0]) + constant
     if not (result > 0).all():
         raise InputError("variance: the image has no noise that can be measured; give the variance")
@@ -106,7 +108,7 @@ def auto_variance(data: Floats, bad: Bools) -> Floats:
 
 
 def _along_both(image: Floats, kernel: Floats) -> Floats:
-    """Convolve along both axes with a symmetric kernel of three; NaN at the edges."""
+    """Convolve along both axes with a symmetric kernel of three elements; NaN at the edges."""
     out = np.full_like(image, np.nan)
     a, b, _ = kernel
     rows = a * (image[:-2] + image[2:]) + b * image[1:-1]
@@ -115,7 +117,7 @@ def _along_both(image: Floats, kernel: Floats) -> Floats:
 
 
 def _line(level: Floats, variance: Floats, count: Floats) -> tuple[float, float]:
-    """Fit slope and constant; the slope is never below zero."""
+    """Fit slope and constant; the slope is at least zero."""
     if len(level) > 1 and np.ptp(level) > 0:
         # The variance of a variance is 2 variance² / count.
         weight = np.sqrt(count) / np.maximum(variance, 1e-12 * variance.max() + 1e-300)
@@ -126,7 +128,7 @@ def _line(level: Floats, variance: Floats, count: Floats) -> tuple[float, float]
 
 
 def _of_detector(given: Mapping[str, Any], data: Floats, bad: Bools) -> Floats:
-    """Variance from gain (electrons per unit), read noise (electrons) and a subtracted sky."""
+    """Return the variance from gain (electrons per unit), read noise (electrons) and sky."""
     known = {"gain", "read_noise", "sky"}
     if not set(given) <= known or "gain" not in given:
         raise InputError(f"variance: {dict(given)} is not understood; give {sorted(known)}")
@@ -135,7 +137,7 @@ def _of_detector(given: Mapping[str, Any], data: Floats, bad: Bools) -> Floats:
         raise InputError("variance: gain has to be positive and read_noise at least 0")
     padded = np.pad(np.where(bad, np.nan, data), 1, mode="edge")
     smooth = _along_both(padded, np.full(3, 1.0 / 3.0))[1:-1, 1:-1]
-    # The mean of nine pixels: a variance from the pixel itself would favour those that are low.
+    # Use the mean of nine pixels: a variance from the pixel itself would favour low pixels.
     light = np.maximum(np.where(np.isfinite(smooth), smooth, data) + sky, 0.0)
     variance = light / gain + (read / gain) ** 2
     if not (variance[~bad] > 0).all():

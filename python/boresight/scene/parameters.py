@@ -1,4 +1,4 @@
-"""Parameters of a scene: from the core's numbers to those that users read."""
+"""Conversion of the core's scene parameters to those in results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-#: Names of the parameters of a galaxy, in the core's order.
+#: Names of the shape parameters of a galaxy, in the core's order.
 SHAPE_NAMES = ("radius", "e1", "e2", "n")
 
 
 class Problem(NamedTuple):
-    """The arguments of the core: images, PSFs and sources, each a dict."""
+    """Arguments of the core: images, PSFs and sources, each item a dict."""
 
     images: list[dict[str, Any]]
     psfs: list[dict[str, Any]]
@@ -43,7 +43,7 @@ WCS_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def affine(freedom: str, values: Floats) -> tuple[Floats, Floats, float]:
-    """M, crtan and phi of the parameters of a freedom."""
+    """Return M, crtan and phi from the parameters of a freedom."""
     if freedom in ("fixed", "attitude"):
         return np.eye(2), np.zeros(2), 0.0
     crtan = np.array(values[:2])
@@ -59,7 +59,7 @@ def affine(freedom: str, values: Floats) -> tuple[Floats, Floats, float]:
 
 
 def profile_of(start: PSF, values: Floats) -> PSF:
-    """Give the PSF of the core's parameters."""
+    """Return the PSF with the core's parameters."""
     if isinstance(start, EffectivePSF):
         return start
     rho, e1, e2, nu = (float(value) for value in values)
@@ -79,9 +79,9 @@ def parameter_names(
     sources: list[str],
     fitted: Any,
 ) -> tuple[list[int], dict[int, str]]:
-    """Numbers of the parameters that are fitted, in order, and names of all.
+    """Return the indices of the fitted parameters, in order, and the names of all parameters.
 
-    `named` are the names of the images, and those of their bands.
+    `named` are the names of the images and the names of their bands.
     """
     rows, psfs, given = problem
     images, bands = named
@@ -124,7 +124,7 @@ def parameter_names(
 
 
 def state_scales(fitted: Any) -> Floats:
-    """Give derivatives of what users read by the core's parameters, as of rd by its logarithm."""
+    """Return derivatives of reported parameters by the core's, such as of rd by ln(rd)."""
     layout, state = fitted.layout, fitted.state
     scales = np.ones(len(state))
     for first in layout["psfs"]:
@@ -137,11 +137,12 @@ def state_scales(fitted: Any) -> Floats:
 
 
 def corrected_wcs(wcs: Any, cd: Floats, matrix: Floats, crtan: Floats) -> Any:
-    """Give the WCS with ``plane = CD M (pixel - crpix) + crtan`` (arcsec).
+    """Return the WCS corrected to ``plane = CD M (pixel - crpix) + crtan`` (arcsec).
 
-    Without distortion the reference pixel moves, which is exact. SIP counts from it, so with SIP
-    the reference on the sky moves: the tangent plane turns with it, by less than
-    ``(r / 206265)² crtan`` at r arcsec from it once its rotation is taken out.
+    Without distortion the reference pixel moves, which is exact. SIP polynomials are relative to
+    the reference pixel, so with SIP the reference direction on the sky moves instead. This turns
+    the tangent plane. After correction of its rotation, the error is less than
+    ``(r / 206265)² crtan`` at r arcsec from the reference.
     """
     new = wcs.deepcopy()
     moved = cd @ matrix

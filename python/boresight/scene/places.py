@@ -1,4 +1,4 @@
-"""Where sources are on an image, as the core takes it: positions and derivatives."""
+"""Positions of sources on an image, and their derivatives, in the form that the core takes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ ARCSEC = math.degrees(1.0) * 3600.0
 """Arcseconds per radian."""
 
 STEP_ARCSEC = 0.05
-"""Step of numerical derivatives by positions: small on any plane, far above rounding."""
+"""Step of numerical derivatives with respect to positions: small on any plane, but large relative
+to rounding errors."""
 
 STEP_PX = 0.5
-"""Step of numerical derivatives of a distortion, pixels."""
+"""Step of numerical derivatives of a distortion, in pixels."""
 
 NEWTON_ROUNDS = 6
-"""Step of numerical derivatives by positions: small on any plane, and far above rounding."""
+"""Rounds of Newton's method that invert a SIP distortion."""
 
 
 class Plane:
-    """The tangent plane about a direction: arcsec along right ascension and declination."""
+    """Tangent plane at a direction, in arcsec along right ascension and declination."""
 
     def __init__(self, ra_deg: float, dec_deg: float) -> None:
         self.ra_deg, self.dec_deg = ra_deg, dec_deg
@@ -44,7 +45,7 @@ class Plane:
         ])  # fmt: skip
 
     def project(self, directions: Floats) -> Floats:
-        """Points (n, 2), arcsec, of unit vectors (n, 3); NaN of what is behind."""
+        """Return points (n, 2), arcsec, of unit vectors (n, 3); NaN on the far side of the sky."""
         xi, eta, depth = (directions @ self.axes.T).T
         with np.errstate(divide="ignore", invalid="ignore"):
             points = np.column_stack([xi / depth, eta / depth]) * ARCSEC
@@ -52,12 +53,12 @@ class Plane:
         return points
 
     def direction(self, points: Floats) -> Floats:
-        """Give unit vectors (n, 3) of points (n, 2), arcsec."""
+        """Return unit vectors (n, 3) of points (n, 2), arcsec."""
         flat = np.column_stack([points / ARCSEC, np.ones(len(points))]) @ self.axes
         return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True))
 
     def sky(self, points: Floats) -> tuple[Floats, Floats]:
-        """Right ascension and declination, degrees, of points (n, 2), arcsec."""
+        """Return right ascension and declination, degrees, of points (n, 2), arcsec."""
         ra, dec = longitude_latitude(self.direction(points))
         return np.degrees(ra) % 360.0, np.degrees(dec)
 
@@ -65,25 +66,25 @@ class Plane:
 def image_places(
     image: Image, plane: Plane, points: Floats, seen_at: Callable[[Floats], Floats]
 ) -> tuple[list[int], Floats, Floats]:
-    """Give the sources that an image sees, their rows for the core, and its CD matrix in arcsec.
+    """Return the sources on an image, their rows for the core, and the CD matrix in arcsec.
 
     Parameters
     ----------
     image : Image
         The image.
     plane : Plane
-        That of the sources.
+        Tangent plane of the sources.
     points : ndarray, shape (n, 2)
-        Where they start on it.
+        Start positions of the sources on the plane.
     seen_at : callable
-        From directions of the sources to those in which the image sees them.
+        Function from directions of the sources to their apparent directions in the image.
 
     Returns
     -------
     seen : list of int
-        Those whose light may fall on the image.
+        Sources whose light may fall on the image.
     rows : ndarray, shape (len(seen), 14)
-        As `_core.scene_fit` reads them.
+        Positions and derivatives in the form that `_core.scene_fit` reads.
     cd : ndarray, shape (2, 2)
     """
     step = STEP_ARCSEC * np.eye(2)
@@ -102,7 +103,7 @@ def image_places(
         )
     inside &= np.isfinite(rows).all(axis=1)
     if image.wcs_freedom == "fixed" or isinstance(image.wcs, Solution):
-        # What lies beyond the edge by more than its light reaches is not seen.
+        # Exclude sources whose light does not reach the image.
         near = (np.abs(pixels[:, 0] - width / 2) < width / 2 + 16) & (
             np.abs(pixels[:, 1] - height / 2) < height / 2 + 16
         )
@@ -112,7 +113,7 @@ def image_places(
 
 
 def _derivatives(values: list[Floats], step: float) -> Floats:
-    """Matrices (n, 4) by rows of what moves from the first to the others."""
+    """Return derivatives (n, 4), by rows, from values at a point and after a step along x and y."""
     by_x, by_y = (values[1] - values[0]) / step, (values[2] - values[0]) / step
     return np.column_stack([by_x[:, 0], by_y[:, 0], by_x[:, 1], by_y[:, 1]])
 
@@ -143,10 +144,10 @@ def _fits_rows(wcs: Any, directions: list[Floats]) -> tuple[Floats, Floats, Floa
 
 
 def _distorted(wcs: Any, foc: Floats) -> tuple[Floats, Floats]:
-    """Pixels whose focal coordinates these are, and derivatives by these."""
+    """Return pixels of focal coordinates, and derivatives with respect to focal coordinates."""
     steps = STEP_PX * np.array([[1.0, 0.0], [0.0, 1.0]])
     pixel = foc.copy()
-    # From pixels to focal coordinates SIP is exact; its inverse polynomials are not.
+    # Invert the exact polynomials from pixels to focal coordinates; the inverse SIP is not exact.
     for _ in range(NEWTON_ROUNDS):
         sides = [wcs.pix2foc(pixel + step, 0) for step in (*steps, *(-steps))]
         by_x, by_y = (sides[0] - sides[2]) / (2 * STEP_PX), (sides[1] - sides[3]) / (2 * STEP_PX)
@@ -156,7 +157,7 @@ def _distorted(wcs: Any, foc: Floats) -> tuple[Floats, Floats]:
 
 
 def _in_frame(wcs: Any, directions: Floats) -> Floats:
-    """Directions of ICRS in the frame of a WCS."""
+    """Return ICRS directions in the frame of a WCS."""
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     frame = wcs_to_celestial_frame(wcs)
@@ -169,13 +170,13 @@ def _in_frame(wcs: Any, directions: Floats) -> Floats:
 
 
 def _camera_rows(solution: Solution, directions: list[Floats], free: bool) -> tuple[Floats, Floats]:
-    """Rows that are linear: by the position, and by the attitude and focal length if free."""
+    """Return rows for a camera, linear in position and, if `free`, in attitude and focal length."""
     pixels = [_camera_pixels(solution, d) for d in directions]
     by_source = _derivatives(pixels, STEP_ARCSEC)
     if not free:
         cd = np.tile([0.0, 0.0], (len(pixels[0]), 1))
         identity = np.tile([1.0, 0.0, 0.0, 1.0], (len(pixels[0]), 1))
-        # A plane of pixels, on which nothing but the source moves.
+        # The plane is that of the pixels, on which only the source moves.
         return np.column_stack([cd, by_source, cd, pixels[0], identity]), pixels[0]
     by_wcs = attitude_derivatives(solution, directions[0])
     return np.column_stack([pixels[0], by_source, by_wcs]), pixels[0]
@@ -189,11 +190,11 @@ def _camera_pixels(solution: Solution, directions: Floats) -> Floats:
 
 
 def attitude_derivatives(solution: Solution, directions: Floats) -> Floats:
-    """Give derivatives (n, 8) of pixels by turns about the camera's axes (arcsec) and ln(focal)."""
+    """Return derivatives (n, 8) of pixels by rotations of the camera (arcsec) and ln(focal)."""
     matrix = solution.rotation_matrix_icrs_to_camera
     columns = []
     for axis in np.eye(3) * STEP_ARCSEC / ARCSEC:
-        # A rotation of the camera by a small angle about one of its axes.
+        # Rotation of the camera by a small angle about one of its axes.
         turn = matrix.T @ rotation_about(axis) @ matrix
         back = turn.T
         high, low = (_camera_pixels(solution, directions @ m.T) for m in (turn, back))

@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class _Profile:
-    """Shape of an elliptical profile, and which of its parameters are free."""
+    """Common part of the elliptical profiles: shape and free parameters."""
 
     parameters: ClassVar[tuple[str, ...]] = ()
-    """Names that `free` may hold; "shape" is the axis ratio and the angle together."""
+    """Allowed names in `free`; "shape" means the axis ratio and the angle together."""
 
     def _check(self) -> None:
         ratio = number("axis_ratio", self.axis_ratio, "give 0 to 1")  # type: ignore[attr-defined]
@@ -54,24 +54,24 @@ class _Profile:
 @named
 @dataclasses.dataclass(frozen=True)
 class Moffat(_Profile):
-    """Moffat's profile: ``(1 + u²/rd²)**-n``, integrated over every pixel.
+    """Moffat profile ``(1 + u²/rd²)**-n``, integrated over every pixel.
 
     Parameters
     ----------
     n : float
-        Exponent, above 1 (else the light has no end). Default 2.
+        Exponent, above 1 (otherwise the total flux is infinite). Default 2.
     rd : float
-        Radius in pixels; of an ellipse the geometric mean of the half axes. Default 1.
+        Radius in pixels; for an ellipse the geometric mean of the half axes. Default 1.
     axis_ratio : float
-        Of the ellipse, 0.05 to 1. Default 1, round.
+        Axis ratio of the ellipse, 0.05 to 1. Default 1, round.
     angle_deg : float
-        From the x axis of pixels to the major axis, towards +y, degrees. Default 0.
+        Angle from the x axis of pixels to the major axis, towards +y, degrees. Default 0.
     free : tuple of str
-        Parameters that are fitted: of "n", "rd" and "shape" (axis ratio and angle together). The
+        Parameters that are fitted, among "n", "rd" and "shape" (axis ratio and angle together). The
         others keep their value. Default ("n", "rd").
     shared : bool
-        Whether images that are given this very object have one PSF in common. Default: each has
-        its own.
+        Whether all images with this same object share one PSF. Default: each image has a separate
+        PSF.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Moffat(_Profile):
 
     @property
     def fwhm_px(self) -> float:
-        """Full width at half maximum, pixels, before the light is integrated over them."""
+        """Full width at half maximum, pixels, before the integration over pixels."""
         return 2.0 * self.rd * math.sqrt(2.0 ** (1.0 / self.n) - 1.0)
 
 
@@ -111,11 +111,11 @@ class Gaussian(_Profile):
     Parameters
     ----------
     sigma : float
-        Standard deviation in pixels; of an ellipse the geometric mean of the axes. Default 1.5.
+        Standard deviation in pixels; for an ellipse the geometric mean of both axes. Default 1.5.
     axis_ratio, angle_deg, shared
-        As of `Moffat`.
+        As in `Moffat`.
     free : tuple of str
-        Parameters that are fitted: of "sigma" and "shape". Default ("sigma",).
+        Parameters that are fitted, among "sigma" and "shape". Default ("sigma",).
 
     Examples
     --------
@@ -140,43 +140,44 @@ class Gaussian(_Profile):
 
     @property
     def fwhm_px(self) -> float:
-        """Full width at half maximum, pixels, before the light is integrated over them."""
+        """Full width at half maximum, pixels, before the integration over pixels."""
         return self.sigma * math.sqrt(8.0 * math.log(2.0))
 
 
 @named
 class EffectivePSF:
-    """A point-spread function given by samples of the light in a pixel.
+    """Point-spread function given by samples of the light in a pixel.
 
-    Between the samples it is a cubic spline, between the places of grids it is linear, and beyond
-    the samples there is no light. The pixel is part of it (Anderson & King 2000, PASP 112, 1360),
-    as of photutils' `ImagePSF` and `GriddedPSFModel`, either of which `Image` takes too.
+    Between samples the function is a cubic spline, between the positions of grids it is
+    interpolated linearly, and outside the samples it is 0. The samples include the integration over
+    the pixel (Anderson & King 2000, PASP 112, 1360), as in photutils' `ImagePSF` and
+    `GriddedPSFModel`, which `Image` also accepts.
 
     Parameters
     ----------
     data : array_like
-        Samples, shape (rows, columns), or (n, rows, columns) of n grids; the sum of a grid is the
-        product of both samplings where the flux is all the light.
+        Samples, shape (rows, columns), or (n, rows, columns) for n grids. The sum of a grid must be
+        the product of both samplings if a flux is to be the total light.
     oversampling : int or (int, int)
         Samples per pixel along y and x. Default 1.
     origin : (float, float), optional
-        The sample (x, y) at the star. Default: the middle one.
+        Sample (x, y) at the position of the star. Default: the central sample.
     grid_xypos : array_like, optional
-        Places (x, y) of the n grids, 0-based pixels: all combinations of some columns and rows.
+        Positions (x, y) of the n grids, 0-based pixels: all combinations of some columns and rows.
 
     Attributes
     ----------
     data : ndarray
-        Samples, shape (n, rows, columns); the grids row by row.
+        Samples, shape (n, rows, columns), with the grids in row order.
     fwhm_px : float
-        Full width at half maximum of the Gaussian that is as high, pixels, the pixel included.
+        Full width at half maximum, pixels, of the Gaussian with the same peak, including the pixel.
     free : tuple
-        Empty: it is not fitted.
+        Empty, because an effective PSF is not fitted.
 
     Raises
     ------
     InputError
-        If the samples are not finite, or the places are no grid.
+        If the samples are not finite, or the positions are no grid.
 
     Examples
     --------
@@ -225,26 +226,26 @@ class EffectivePSF:
 
     @classmethod
     def measured(cls, data: ArrayLike, mask: ArrayLike | None = None) -> EffectivePSF:
-        """Measure it on the stars of a frame, as the extraction of stars does.
+        """Measure the PSF on the stars of a frame, as the extraction of stars does.
 
         Parameters
         ----------
         data : array_like
             Pixels, shape (height, width).
         mask : array_like of bool, optional
-            True where a pixel is bad.
+            True for bad pixels.
 
         Returns
         -------
         EffectivePSF
-            The same everywhere or at a grid of places, as far as the stars tell; a Gaussian of the
-            stars' width where there are few. Fluxes are those within its samples: wings that
-            reach further are left out.
+            One PSF for the whole frame, or a grid of them, depending on the number of stars; a
+            Gaussian with the width of the stars if there are few. Fluxes are those within the
+            samples: wings that extend further are excluded.
 
         Raises
         ------
         InputError
-            If there is no star to tell it.
+            If there is no star to measure.
 
         Examples
         --------
@@ -275,7 +276,7 @@ class EffectivePSF:
 
     @property
     def fwhm_px(self) -> float:
-        """Full width at half maximum of the Gaussian that is as high, pixels."""
+        """Full width at half maximum, pixels, of the Gaussian with the same peak."""
         peak = float(self._peaks()[len(self.data) // 2])
         return math.sqrt(8.0 * math.log(2.0) / (2.0 * math.pi * peak))
 
@@ -288,7 +289,7 @@ PSF = Moffat | Gaussian | EffectivePSF
 
 
 def _lattice(positions: Any, grids: int) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Order of grids row by row, and the columns and rows of their places."""
+    """Return the row order of the grids, and the columns and rows of their positions."""
     if positions is None:
         if grids != 1:
             raise InputError(f"grid_xypos: there are {grids} grids; give their places")
@@ -307,13 +308,13 @@ def _lattice(positions: Any, grids: int) -> tuple[NDArray[np.intp], Floats, Floa
 
 
 def psf_of(given: Any, data: Floats, mask: NDArray[np.bool_]) -> PSF:
-    """Read the `psf` of an image."""
+    """Return the PSF of the argument `psf` of an image."""
     if isinstance(given, Moffat | Gaussian | EffectivePSF):
         return given
     if isinstance(given, str) and given == "measured":
         return EffectivePSF.measured(data, mask)
     if all(hasattr(given, name) for name in ("data", "oversampling", "origin")):
-        # photutils: the flux of the model is a factor of its samples.
+        # photutils models: only the samples are used, the model's flux is a factor on them.
         return EffectivePSF(
             given.data, tuple(given.oversampling), tuple(given.origin[:2]),
             getattr(given, "grid_xypos", None),

@@ -1,4 +1,4 @@
-"""Two images aligned by the agreement of their pixels, without sources."""
+"""Alignment of two images by their pixels, without sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Freedom = Literal["fixed", "shift", "rshift", "rscale", "general"]
 Loss = Literal["linear", "huber", "cauchy", "geman_mcclure"]
 
-#: Names of the parameters of each freedom.
+#: Names of the fitted parameters for each freedom.
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "fixed": (),
     "shift": ("shift_x", "shift_y"),
@@ -41,49 +41,49 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 @named
 @dataclasses.dataclass(frozen=True)
 class Registration:
-    """How an image lies on a reference.
+    """Transformation between an image and a reference, with its covariance.
 
-    The fitted model is ``reference = start(pixel)`` moved by ``center + M (q - center) + shift``,
-    with the centre of the reference, q the place after the start, and M the rotation
-    ``R(phi) = [[cos phi, -sin phi], [sin phi, cos phi]]``, that times the scale, or any matrix.
-    The start is the identity, or what the WCS of both say.
+    A pixel of the image maps to ``center + M (q - center) + shift`` in the reference. Here q is the
+    pixel after the start transformation, center is the centre of the reference, and M is the
+    rotation ``R(phi) = [[cos phi, -sin phi], [sin phi, cos phi]]``, this rotation times the scale,
+    or any matrix. The start transformation is the identity, or follows from the WCS of both images.
 
     Attributes
     ----------
     transform : ndarray, shape (2, 3)
-        From pixels (column, row, 1) of the image to those of the reference, 0-based arrays.
+        Matrix from pixels (column, row, 1) of the image to pixels of the reference, both 0-based.
     freedom : str
-        Movements that were fitted.
+        Kind of movement that was fitted.
     parameters : ndarray, shape (n,)
         Fitted parameters.
     parameter_names : tuple of str
-        Their names: "shift_x", "shift_y" [px], "phi" [rad], "scale", or "m00" to "m11" (elements
-        of M less those of 1).
+        Names of the parameters: "shift_x", "shift_y" [px], "phi" [rad], "scale", or "m00" to "m11"
+        (elements of M minus those of the identity).
     covariance : ndarray, shape (n, n)
-        Their covariance, from the noise of both images.
+        Covariance of the parameters, from the noise of both images.
     gain, offset : float
-        The image is gain times the reference and the offset.
+        Photometric model: image = gain * reference + offset.
     gain_error : float
         Standard error of the gain.
     blur_px2 : float
-        Variance per axis, in squared pixels, of the Gaussian that makes the reference as wide as
-        the image; negative where the image is the sharper one.
+        Variance per axis, in px^2, of the Gaussian that blurs the reference to the width of the
+        image; negative if the image is the sharper one.
     chi2_dof : float
-        Robust variance of the residuals over the noise that was given; 1 where none was, as it is
-        then measured by them.
+        Robust variance of the residuals divided by the given noise variance; 1 if no noise was
+        given, because the residuals then define the noise.
     pixels : int
-        How many were compared.
+        Number of pixels that were compared.
     iterations : int
-        Steps at the full scale.
+        Number of steps at full resolution.
     status : str
-        "converged"; "stalled", if the steps ran out; "failed", if the images have nothing in
-        common: the gain is not significant.
+        "converged"; "stalled" if the maximum number of steps was reached; "failed" if the images
+        have nothing in common, that is, the gain is not significant.
     message : str
-        The same in words.
+        The status in words.
     image_shape : (int, int)
         Height and width of the image.
     wcs : astropy.wcs.WCS or None
-        The image's, from that of the reference; None if this had none.
+        WCS of the image, from the WCS of the reference; None if the reference has none.
 
     Examples
     --------
@@ -114,13 +114,13 @@ class Registration:
 
     @property
     def shift_px(self) -> tuple[float, float]:
-        """The shift of the centre (x, y), pixels of the reference; (0, 0) of "fixed"."""
+        """The shift (x, y) at the centre, in pixels of the reference; (0, 0) for "fixed"."""
         x, y = self.parameters[:2] if self.freedom != "fixed" else (0.0, 0.0)
         return float(x), float(y)
 
     @property
     def phi_rad(self) -> float:
-        """The rotation, radians, also of a general matrix."""
+        """The rotation in radians; for a general matrix, its best rotation."""
         matrix = self.transform
         if self.freedom in ("rshift", "rscale"):
             return float(self.parameters[2])
@@ -132,16 +132,16 @@ class Registration:
 
     @property
     def scale(self) -> float:
-        """Pixels of the reference per pixel of the image: the root of the determinant."""
+        """Pixels of the reference per pixel of the image: square root of the determinant."""
         return float(np.sqrt(abs(np.linalg.det(self.transform[:, :2]))))
 
     def to_reference(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
-        """Pixels of the reference, 0-based, of pixels of the image."""
+        """Transform pixels of the image to pixels of the reference, both 0-based."""
         matrix, shift = self.transform[:, :2], self.transform[:, 2]
         return map_points(lambda points: points @ matrix.T + shift, x, y)
 
     def from_reference(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
-        """Pixels of the image, 0-based, of pixels of the reference."""
+        """Transform pixels of the reference to pixels of the image, both 0-based."""
         inverse, shift = np.linalg.inv(self.transform[:, :2]), self.transform[:, 2]
         return map_points(lambda points: (points - shift) @ inverse.T, x, y)
 
@@ -160,30 +160,31 @@ def register(
 ) -> Registration:
     """Align an image to a reference by their pixels, without sources.
 
-    ``gain * reference + offset``, moved and blurred, is fitted to the image by Gauss-Newton on a
-    pyramid (Lucas & Kanade 1981): for nebulae, galaxies, crowded fields, and scenes of any kind.
+    ``gain * reference + offset``, moved and blurred, is fitted to the image by Gauss-Newton on an
+    image pyramid (Lucas & Kanade 1981). This works for nebulae, galaxies, crowded fields, and
+    scenes of any kind.
 
     Parameters
     ----------
     image, reference : Image, array_like, CCDData, str or path
-        The images; they may differ in size. NaN and masked pixels do not count. The noise of an
-        `Image` weights its pixels; of other images it is taken as the same everywhere and measured
-        by what is left. If both have a WCS, the start is where these say.
+        The images, which may differ in size. NaN and masked pixels are ignored. The variance of an
+        `Image` weights its pixels; for other images the noise is taken as uniform and estimated
+        from the residuals. If both images have a WCS, these give the start.
     freedom : str
-        Movements that are fitted: "fixed", "shift", "rshift" (and a rotation; default), "rscale"
-        (and one scale), "general" (any matrix).
+        Kind of movement to fit: "fixed", "shift", "rshift" (shift and rotation; default), "rscale"
+        (shift, rotation and one scale), "general" (shift and any matrix).
     loss : str
-        Loss of the residuals: "linear", "huber" (default), "cauchy" or "geman_mcclure". Robust
-        ones bear what is in one image only.
+        Loss function of the residuals: "linear", "huber" (default), "cauchy" or "geman_mcclure".
+        The last three are robust: they tolerate objects that only one image contains.
     match_psf : bool
-        Whether the sharper image is smoothed until both have the same width. Default True.
+        Whether to blur the sharper image until both have the same PSF width. Default True.
     search : bool
-        Whether the start is looked for by correlation of the coarsest level, up to 0.3 of the
+        Whether to search for the start by correlation at the coarsest level, up to 0.3 of the
         image's side and 10 degrees. Default True.
     max_iterations : int
-        Steps at every level at most. Default 50.
+        Maximum number of steps at each level. Default 50.
     progress : bool or callable, optional
-        True draws a bar; a callable is given the fraction done.
+        True draws a progress bar; a callable gets the fraction done.
 
     Returns
     -------
@@ -192,9 +193,9 @@ def register(
     Raises
     ------
     InputError
-        If an image or an option cannot be worked with.
+        If an image or an option is invalid.
     UndeterminedError
-        If hardly any pixels of both lie on each other.
+        If the images hardly overlap.
 
     Examples
     --------
@@ -236,7 +237,7 @@ def register(
 
 
 def _given(given: Any, name: str) -> tuple[Floats, Floats | None, Any]:
-    """Pixels with NaN where they are bad, their variance if it is known, and their WCS."""
+    """Return pixels with NaN for bad ones, their variance if known, and their WCS."""
     if isinstance(given, Image):
         data, bad, variance = given.data, given.mask, given.variance
         finite = np.where(np.isfinite(variance), variance, np.nanmax(variance[~bad]))
@@ -258,7 +259,7 @@ def _given(given: Any, name: str) -> tuple[Floats, Floats | None, Any]:
 
 
 def _start(shape: tuple[int, ...], wcs: Any, other: Any) -> Floats:
-    """From pixels of the image to those of the reference, as both WCS have it at the centre."""
+    """Return the start matrix from image to reference, by both WCS at the image centre."""
     if wcs is None or other is None:
         return np.eye(2, 3)
     center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])

@@ -1,4 +1,4 @@
-"""The result of a fit of images."""
+"""Result of a scene fit."""
 
 from __future__ import annotations
 
@@ -38,39 +38,40 @@ STAGES = ("sources", "images", "all")
 @named
 @dataclasses.dataclass(frozen=True)
 class FittedImage:
-    """One image of a fit: its WCS, PSF, fluxes and sky.
+    """Fit result of one image: its WCS, PSF, fluxes and sky.
 
     Attributes
     ----------
     name : str
-        Its name.
+        Name of the image.
     wcs : astropy.wcs.WCS or Solution
         The corrected WCS, for 0-based array pixels.
     crtan_arcsec : ndarray, shape (2,)
-        Movement on the tangent plane, arcsec; (0, 0) where it is not free.
+        Shift on the tangent plane, arcsec; (0, 0) if not free.
     crtan_error_arcsec : ndarray, shape (2,)
-        Its standard errors.
+        Standard errors of the shift.
     phi_rad, phi_error_rad : float
-        Rotation, and its standard error; 0 where it is not free.
+        Rotation, and its standard error; 0 if not free.
     chromatic, chromatic_error : ndarray, shape (2,)
-        Shift along right ascension and declination by a unit of colour, arcsec per magnitude, from
-        the median colour of the sources, and its standard errors; 0 where it is not fitted. Images
-        of one band share it.
+        Shift along right ascension and declination per unit of colour, relative to the median
+        colour of the sources, in arcsec per magnitude, and its standard errors; 0 if not fitted.
+        Images of one band have the same value.
     matrix : ndarray, shape (2, 2)
         M in ``plane = CD M (pixel - crpix) + crtan``.
     psf : Moffat, Gaussian or EffectivePSF
         The fitted PSF.
     flux, flux_error : ndarray, shape (n,)
-        Flux of each source, and its standard error; 0 with an infinite error of a source that the
-        image does not see.
+        Flux of each source, and its standard error; 0 with an infinite error for a source outside
+        the image.
     sky : ndarray
-        Parameters of the sky: its value at the centre, and its rises over the width and the height.
+        Parameters of the sky background: the value at the centre, and the increases over the full
+        width and height.
     chi2_dof : float
-        Weighted mean square of the residuals.
+        Mean square of the residuals in units of their noise.
     pixels : int
-        How many were fitted.
+        Number of pixels that were fitted.
     windows : list
-        Boxes (x0, x1, y0, y1) on which the light of each source is modelled; None if not seen.
+        Box (x0, x1, y0, y1) in which each source is modelled; None for a source outside the image.
 
     Examples
     --------
@@ -95,13 +96,13 @@ class FittedImage:
     windows: list[tuple[int, int, int, int] | None]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the movement and quality of the image, for JSON.
+        """Return the movement of the image and the quality of its fit, for JSON.
 
         Returns
         -------
         dict
-            ``name``, ``crtan_arcsec``, ``phi_rad``, ``chromatic_arcsec_per_mag``, each with its
-            error, ``chi2_dof`` and ``fwhm_px``.
+            ``name``; ``crtan_arcsec``, ``phi_rad`` and ``chromatic_arcsec_per_mag``, each with its
+            error; ``chi2_dof`` and ``fwhm_px``.
         """
         return {
             "name": self.name,
@@ -118,32 +119,32 @@ class FittedImage:
 
 @named
 class SceneResult:
-    """Images fitted together.
+    """Result of `boresight.scene.fit`: images fitted together.
 
     Attributes
     ----------
     status : str
-        "converged" (at a minimum), "stalled" (steps ran out, or none helped although the slope is
-        not zero), or "failed" (no finite result).
+        "converged" (at a minimum), "stalled" (maximum number of steps reached, or no step reduces
+        chi square although the gradient is not zero), or "failed" (no finite result).
     message : str
-        The same in words, with what was held and what the pixels do not determine.
+        The status in words, with the parameters that were held or that the pixels do not determine.
     images : list of FittedImage
-        What was fitted of each image.
+        Fit result of each image.
     sources : astropy.table.QTable
         ``name``, ``ra``, ``dec`` [deg], ``ra_error``, ``dec_error`` [arcsec on the sky], and for
-        every image ``flux_NAME`` and ``flux_error_NAME``, masked where it does not see the source;
-        ``flags``: "unseen" (in no image), "partly" (not in every image), "undetermined" (a
-        parameter is frozen), "negative" (a flux below zero). Where motions are fitted also
-        ``pmra``, ``pmdec`` [mas/yr] and ``parallax`` [mas] with their errors, what was known
-        included; those of galaxies are 0.
+        every image ``flux_NAME`` and ``flux_error_NAME``, masked if the source is outside the
+        image; ``flags``: "unseen" (in no image), "partly" (not in every image), "undetermined" (a
+        parameter is frozen), "negative" (a flux below zero). If motions are fitted, also the total
+        ``pmra``, ``pmdec`` [mas/yr] and ``parallax`` [mas] (known plus fitted part) with their
+        errors; those of galaxies are 0.
     galaxies : astropy.table.QTable
-        Shapes of the sources that are galaxies: ``name``, ``radius`` [arcsec], ``n``,
-        ``axis_ratio`` and ``position_angle`` [deg], each with its error, ``radius_error`` and so
-        on: that of a round galaxy's angle is 90 degrees.
+        Shapes of the galaxies: ``name``, ``radius`` [arcsec], ``n``, ``axis_ratio`` and
+        ``position_angle`` [deg], each with its error, ``radius_error`` and so on. The angle error
+        of a round galaxy is 90 degrees.
     chi2_dof : float
-        Weighted sum of squares over the degrees of freedom.
+        Weighted sum of squares per degree of freedom.
     num_pixels, num_parameters : int
-        Pixels and parameters that were fitted.
+        Numbers of fitted pixels and parameters.
     history : astropy.table.Table
         ``stage``, ``iteration``, ``chi2_dof``, ``damping``.
     parameter_names : list of str
@@ -152,11 +153,11 @@ class SceneResult:
         ``NAME.radius``, ``NAME.e1``, ``NAME.e2``, ``NAME.n``, ``IMAGE.psf.rd`` and so on,
         ``IMAGE.crtan_x``, ``IMAGE.crtan_y`` [arcsec], ``IMAGE.phi`` [rad], ``IMAGE.chromatic_x``,
         ``IMAGE.chromatic_y`` [arcsec/mag] (``BAND.chromatic_x`` where images have a band),
-        ``IMAGE.sky``. Of more than 1500 parameters those of the images alone.
+        ``IMAGE.sky``. With more than 1500 parameters, only those of the images.
     covariance : ndarray
         Covariance of the parameters, from the noise of the pixels (not scaled by chi2).
     frozen : list of str
-        Parameters that are free, but that the pixels do not determine: they did not move.
+        Free parameters that the pixels do not determine, and that were therefore held.
     """
 
     status: Literal["converged", "stalled", "failed"]
@@ -187,34 +188,35 @@ class SceneResult:
         return Table(rows=rows or None, names=("stage", "iteration", "chi2_dof", "damping"))
 
     def number(self, image: int | str) -> int:
-        """Give the number of an image, from 0, of its name or number."""
+        """Return the index of an image, from its name or number."""
         return (
             self._names.index(image) if isinstance(image, str) else range(len(self._names))[image]
         )
 
     def model(self, image: int | str) -> Floats:
-        """Give the model of an image, shape (height, width): its sky and all sources."""
+        """Return the model of an image, shape (height, width): sky background and all sources."""
         k = self.number(image)
         if k not in self._models:
             self._models[k] = core.scene_model(*self._problem, self._fitted, k)
         return self._models[k]
 
     def residual(self, image: int | str) -> Floats:
-        """Give the pixels less the model, shape (height, width); NaN where a pixel is bad."""
+        """Return the pixels minus the model, shape (height, width); bad pixels are NaN."""
         given = self._images[self.number(image)]
         return np.where(given.mask, np.nan, given.data - self.model(image))
 
     def pull(self, image: int | str) -> Floats:
-        """Give the residual over the standard error of every pixel; NaN where a pixel is bad."""
+        """Return the residual divided by the standard error of each pixel; bad pixels are NaN."""
         return self.residual(image) / np.sqrt(self._images[self.number(image)].variance)
 
     @property
     def dipoles(self) -> Table:
-        """Shifts that are left in the residuals of each image, common to all its sources.
+        """Remaining shift in the residuals of each image, common to all its sources.
 
-        ``image``, ``dx_px``, ``dy_px`` (by which the light is off its model), their errors, and
-        ``sigma``, the length of the shift in its standard errors: above 5 the WCS of the image
-        contradicts that of the others, and a freedom of "shift" or more is worth it.
+        Columns ``image``, ``dx_px``, ``dy_px`` (shift of the light relative to the model), their
+        errors, and ``sigma``, the length of the shift in standard errors. Above 5 the WCS of the
+        image contradicts that of the others, and a ``wcs_freedom`` of at least "shift" is
+        advisable.
         """
         from astropy.table import Table
 
@@ -224,7 +226,7 @@ class SceneResult:
 
     def _dipole(self, k: int) -> tuple[float, ...]:
         model, pull = self.model(k), self.pull(k)
-        # Light that moves by +x falls by its slope.
+        # A shift by +x changes the light by minus its slope.
         by_y, by_x = (np.asarray(slope) for slope in np.gradient(-model))
         near = np.zeros(model.shape, bool)
         for box in self.images[k].windows:
@@ -242,13 +244,13 @@ class SceneResult:
         return (*shift.tolist(), *errors.tolist(), float(np.linalg.norm(slope @ shift) ** 0.5))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as numbers and text, for JSON; None where a value is masked.
+        """Return the result as numbers and text, for JSON; masked values are None.
 
         Returns
         -------
         dict
-            ``status``, ``chi2_dof``, ``images`` (`FittedImage.to_dict` of each) and ``sources``, a
-            dict for each row of that table, in its units.
+            ``status``, ``chi2_dof``, ``images`` (`FittedImage.to_dict` of each) and ``sources``
+            (one dict per row of the table, in the units of the table).
 
         Examples
         --------
@@ -291,7 +293,7 @@ def collect(
     fitted: Any,
     problem: Problem,
 ) -> SceneResult:
-    """Put what the core found into a result."""
+    """Make the result from the output of the core."""
     result = SceneResult(images, names, fitted, problem)
     layout, sources = fitted.layout, motions.sources
     own: list[Floats] = [np.diagonal(fitted.own_covariance(k)) for k in range(len(sources))]

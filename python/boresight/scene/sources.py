@@ -1,4 +1,4 @@
-"""Sources of a scene: given, in a table, or found."""
+"""Sources of a scene: from objects, from a table, or detected in an image."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ __all__ = ["PointSource", "SersicSource", "Source"]
 Floats = NDArray[np.float64]
 
 
-#: Arguments of sources that are numbers, and optional.
+#: Optional numeric arguments of sources.
 NUMBERS = (
     "pmra_mas_yr", "pmdec_mas_yr", "parallax_mas", "epoch", "pm_error_mas_yr",
     "parallax_error_mas", "color",
 )  # fmt: skip
 
-#: Columns of a table of stars that are optional, as arguments of `PointSource`, and their units.
+#: Optional columns of a star table, named as arguments of `PointSource`, and their units.
 COLUMNS = {
     "error_arcsec": "arcsec", "pmra_mas_yr": "mas/yr", "pmdec_mas_yr": "mas/yr",
     "parallax_mas": "mas", "epoch": "yr", "pm_error_mas_yr": "mas/yr", "parallax_error_mas": "mas",
     "color": "mag",
 }  # fmt: skip
 
-#: Sérsic's exponents between which a fit stays.
+#: Smallest and largest Sérsic exponent of a fit.
 EXPONENTS = (0.6, 8.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A position on the sky, with its error if it is known."""
+    """A position on the sky, with an optional error."""
 
     ra_deg: float
     dec_deg: float
 
     @property
     def prior(self) -> tuple[float, float] | None:
-        """Standard errors along both axes, arcsec, or None."""
+        """Standard errors of the position along both axes, arcsec, or None."""
         error = self.error_arcsec  # type: ignore[attr-defined]
         if error is None:
             return None
@@ -63,7 +63,7 @@ class _Source:
         return along, up
 
     def check(self) -> None:
-        """Refuse what is no number, or no name, where one is expected."""
+        """Raise an error if the name is no string or an argument is no number."""
         given = self.name  # type: ignore[attr-defined]
         if not (given is None or isinstance(given, str)):
             raise InputError(f"name: {given!r} is no name; give a str, or leave it out")
@@ -81,23 +81,24 @@ class PointSource(_Source):
     Parameters
     ----------
     ra_deg, dec_deg : float
-        Where it starts, ICRS.
+        Start position, ICRS.
     error_arcsec : float or (float, float), optional
-        Standard error of the position along right ascension and declination, if it is known, such
-        as that of a catalogue: it is a prior of the fit. 0 holds the position. Default: unknown.
+        Standard error of the position along right ascension and declination, such as that of a
+        catalogue. It is a prior of the fit. 0 holds the position. Default: unknown.
     name : str, optional
         Name in the table of sources.
     pmra_mas_yr, pmdec_mas_yr : float, optional
-        Proper motion in right ascension times cos(declination), and in declination, mas per Julian
-        year, if it is known. Images need their ``time``. Default 0.
+        Proper motion in right ascension, times cos(declination), and in declination, mas per Julian
+        year. Images need their ``time``. Default 0.
     parallax_mas : float, optional
-        Parallax, seen from the Earth, if it is known. Default 0.
+        Parallax as observed from the Earth. Default 0.
     epoch : float, optional
-        Julian year of the position, which a proper motion needs.
+        Julian year of the position; needed with a proper motion.
     pm_error_mas_yr, parallax_error_mas : float, optional
-        Standard errors of both, a prior where `fit` fits motions; 0 holds them. Default: unknown.
+        Standard errors of proper motion and parallax: priors if `fit` fits motions. 0 holds the
+        value. Default: unknown.
     color : float, optional
-        Colour, magnitudes, for images that are ``chromatic``.
+        Colour in magnitudes, for ``chromatic`` images.
 
     Examples
     --------
@@ -121,40 +122,41 @@ class PointSource(_Source):
 @named
 @dataclasses.dataclass(frozen=True)
 class SersicSource(_Source):
-    """A galaxy of a scene: Sérsic's profile ``exp(-b (r/re)**(1/n))``, half the light within re.
+    """A galaxy of a scene: Sérsic profile ``exp(-b (r/re)**(1/n))`` with half the light within re.
 
-    It is convolved with the point-spread function of every image, so that a star beside it is
-    measured without its light. Its shape is the same in all images, its flux is not.
+    The profile is convolved with the point-spread function of every image, so that the flux of a
+    nearby star does not contain light of the galaxy. The shape is the same in all images; the flux
+    of each image is separate.
 
     Parameters
     ----------
     ra_deg, dec_deg : float
-        Where its centre starts, ICRS.
+        Start position of the centre, ICRS.
     radius_arcsec : float
-        Effective radius re along the major axis, where its fit starts. Default 1.
+        Start value of the effective radius re along the major axis. Default 1.
     n : float
-        Sérsic's exponent: 1 is an exponential disk, 4 de Vaucouleurs' law; the fit stays between
-        0.6 and 8. Default 1.
+        Start value of the Sérsic exponent: 1 is an exponential disk, 4 is de Vaucouleurs' law. The
+        fit is limited to 0.6 to 8. Default 1.
     axis_ratio : float
-        Of the ellipses of equal light, 0.05 to 1. Default 1, round.
+        Axis ratio of the isophotes, 0.05 to 1. Default 1, round.
     position_angle_deg : float
-        Of the major axis, from north to east. Default 0.
+        Position angle of the major axis, from north to east. Default 0.
     free : tuple of str
-        What is fitted: of "radius", "n" and "shape" (axis ratio and position angle together).
-        Default: all.
+        Parameters that are fitted, among "radius", "n" and "shape" (axis ratio and position angle
+        together). Default: all.
     error_arcsec, name, color
-        As of `PointSource`.
+        As in `PointSource`.
 
     Raises
     ------
     InputError
-        If a value is out of range, or `free` has a name that is none.
+        If a value is out of range, or `free` has an unknown name.
 
     Notes
     -----
-    Sérsic's and Moffat's profiles are integrals of Gaussians, and Gaussians convolve exactly; the
-    sums that stand for the integrals hold the light to about 3e-4 of it. With an `EffectivePSF`
-    they are convolved by Fourier transforms on the lattice of its samples, which takes longer.
+    Sérsic and Moffat profiles are integrals over Gaussians, whose convolution is exact. The
+    integrals are approximated by sums, to about 3e-4 of the light. With an `EffectivePSF` the
+    convolution uses Fourier transforms on the grid of its samples, which takes longer.
 
     Examples
     --------
@@ -165,7 +167,7 @@ class SersicSource(_Source):
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("radius", "n", "shape")
-    """Names that `free` may hold."""
+    """Allowed names in `free`."""
 
     radius_arcsec: float = 1.0
     n: float = 1.0
@@ -193,9 +195,9 @@ class SersicSource(_Source):
 
     @property
     def start(self) -> tuple[list[float], list[bool]]:
-        """Logarithm of the radius (mean of both axes), e1, e2 and n; and which are free."""
+        """Start values of ln(radius) (mean of both axes), e1, e2 and n; and which are free."""
         eta = -math.log(self.axis_ratio)
-        # From x, to the east, to y, to the north.
+        # Angle from x (east) to y (north).
         angle = 2.0 * math.radians(90.0 - self.position_angle_deg)
         values = [
             math.log(self.radius_arcsec) - 0.5 * eta,
@@ -209,7 +211,7 @@ Source = PointSource | SersicSource
 
 
 def sources_of(given: Any, image: Image) -> list[Source]:
-    """Read sources as `fit` takes them; `image` is where a number of them is looked for."""
+    """Return the sources of an argument of `fit`; a number of stars is searched for in `image`."""
     if isinstance(given, PointSource | SersicSource):
         given = [given]
     sources: list[Source]
@@ -235,7 +237,7 @@ def sources_of(given: Any, image: Image) -> list[Source]:
 
 
 def _listed(ra: Any, dec: Any, optional: dict[str, Floats] | None = None) -> list[Source]:
-    """Stars at these places; of what is optional the values that are known."""
+    """Return stars at these positions, with the known values of optional columns."""
 
     def known(k: int) -> dict[str, Any]:
         values = {name: float(column[k]) for name, column in (optional or {}).items()}
@@ -266,7 +268,7 @@ def _of_table(table: Any) -> list[Source]:
 
 
 def _column(column: Any, unit: str) -> Floats:
-    """Values of a column in a unit; NaN where there is none."""
+    """Return the values of a column in a unit; missing values are NaN."""
     from astropy.units import Quantity
 
     given = getattr(column, "unit", None)
@@ -294,7 +296,7 @@ def _found(given: Any, image: Image) -> list[Source]:
 
 
 def to_sky(wcs: Any, pixels: Floats) -> tuple[Floats, Floats]:
-    """ICRS degrees of 0-based array pixels (n, 2)."""
+    """Return ICRS coordinates, in degrees, of 0-based array pixels (n, 2)."""
     if isinstance(wcs, Solution):
         height, width = wcs.image_shape
         ra, dec = wcs.pixel_to_world(pixels[:, 0] - width / 2, pixels[:, 1] - height / 2)

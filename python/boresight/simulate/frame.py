@@ -1,4 +1,4 @@
-"""Simulation of one frame, and its truth."""
+"""Simulation of one frame together with its truth."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: Stars that lie this many pixels outside the image still shed light into it.
+#: Width in pixels of the border around the image whose stars are drawn, too.
 MARGIN_PX = 64
 
-#: Stars of the whole sky brighter than magnitude 6, 7, ... 18 (base-10 logarithm).
+#: Base-10 logarithm of the number of stars of the whole sky brighter than magnitude 6, 7, ... 18.
 SKY_COUNTS = np.array(
     [3.68, 4.16, 4.62, 5.08, 5.53, 5.97, 6.38, 6.79, 7.18, 7.55, 7.91, 8.24, 8.54]
 )
@@ -49,16 +49,16 @@ SKY_SQUARE_DEGREES = 41_253.0
 #: Smallest number that counts as positive.
 TINY = float(np.finfo(float).tiny)
 
-#: Narrowest star: the quadrature over pixels takes a step of a sixth of it.
+#: Smallest FWHM of a star in pixels. The step of the quadrature over pixels is a sixth of the FWHM.
 LEAST_FWHM_PX = 0.1
 
-#: Hot pixels and cosmic rays: mean charge in units of the noise of a pixel.
+#: Mean charge of hot pixels and cosmic rays, in units of the noise of a pixel.
 DEFECT_SNR = 100.0
 
-#: Pixels that are hot belong to the detector: the same in every frame of one shape.
+#: Seed of the hot pixels, which are properties of the detector: equal in all frames of one shape.
 HOT_PIXEL_SEED = 20_180_725
 
-#: Rows that get their light in one step. Between steps Ctrl-C is heard; more rows take more memory.
+#: Image rows per step. Ctrl-C takes effect between steps; more rows need more memory.
 PART_ROWS = 256
 
 
@@ -70,7 +70,7 @@ class SimulatedStars:
     Attributes
     ----------
     catalog_id : numpy.ndarray of int64
-        Number in the catalogue; 0 for stars made up beyond it.
+        Identifier in the catalogue; 0 for random stars fainter than the catalogue.
     x, y : numpy.ndarray
         True position in pixels from the image's centre.
     flux : numpy.ndarray
@@ -100,7 +100,7 @@ class SimulatedStars:
         return f"<SimulatedStars: {len(self)}>"
 
     def __getitem__(self, index: Any) -> SimulatedStars:
-        """Take some of the stars by slice, mask or indices."""
+        """Select stars by slice, mask or indices."""
         columns = (getattr(self, field.name)[index] for field in dataclasses.fields(self))
         return SimulatedStars(*columns)
 
@@ -115,14 +115,14 @@ class SimulatedFrame:
     image : numpy.ndarray of float32
         Counts, shape (height, width).
     stars : SimulatedStars
-        What was drawn, brightest first.
+        The stars that were drawn, brightest first.
     camera_model : CameraModel
         The camera.
     ra_deg, dec_deg, roll_deg : float
-        Where the optical axis points (ICRS), and the position angle of the image's up (-y), from
-        north through east.
+        Right ascension and declination (ICRS) of the optical axis, and position angle of the
+        image's up direction (-y), from north through east.
     rotation_icrs_to_camera : numpy.ndarray of shape (3, 3)
-        The attitude.
+        The attitude as a rotation matrix.
     epoch : float
         Middle of the exposure as a Julian year (TDB).
     exposure_s : float
@@ -154,7 +154,7 @@ class SimulatedFrame:
         )
 
     def world_to_pixel(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[Floats, Floats]:
-        """Pixels of ICRS positions.
+        """Pixel positions of ICRS positions.
 
         Parameters
         ----------
@@ -164,13 +164,13 @@ class SimulatedFrame:
         Returns
         -------
         x, y : float or numpy.ndarray
-            Pixels from the image's centre; NaN where the camera does not see.
+            Pixels from the image's centre; NaN for positions that the camera cannot image.
         """
         apparent = aberrate(unit_vector(ra_deg, dec_deg), self.velocity_km_s)
         return self.camera_model.direction_to_pixel(apparent @ self.rotation_icrs_to_camera.T)
 
     def pixel_to_world(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """ICRS positions that pixels see.
+        """ICRS positions of pixel positions.
 
         Parameters
         ----------
@@ -186,9 +186,9 @@ class SimulatedFrame:
         return ra_dec(aberrate(apparent, -self.velocity_km_s))
 
     def header(self, *, sip_order: int = 6) -> Header:
-        """FITS header with the true WCS, as TAN-SIP for the file's 1-based pixels, and the times.
+        """FITS header with the true WCS, as TAN-SIP for 1-based FITS pixels, and the times.
 
-        Of a fisheye the WCS is ARC, ZEA, STG or SIN, by its projection, with SIP for distortion.
+        For a fisheye the projection of the WCS is ARC, ZEA, STG or SIN instead of TAN.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class SimulatedFrame:
             header.update(self._fisheye_wcs(sip_order).to_header(relax=True))
         half = TimeDelta(self.exposure_s / 2.0, format="sec")
         middle = Time(self.epoch, format="jyear", scale="tdb")
-        # With the dates alone, astropy adds the days and tells so with a warning.
+        # Without the MJD cards, astropy would add them itself and warn about it.
         for suffix, instant in (("OBS", middle - half), ("END", middle + half)):
             header[f"DATE-{suffix}"] = instant.utc.isot
             header[f"MJD-{suffix}"] = instant.utc.mjd
@@ -238,7 +238,7 @@ class SimulatedFrame:
         Parameters
         ----------
         sip_order : int
-            As in `header`.
+            Order of the distortion polynomials, as in `header`.
 
         Returns
         -------
@@ -249,12 +249,12 @@ class SimulatedFrame:
         return WCS(self.header(sip_order=sip_order))
 
     def write_fits(self, path: str | os.PathLike[str]) -> None:
-        """Write image and header as a FITS file; an existing file is replaced.
+        """Write the image and its header to a FITS file, replacing an existing file.
 
         Parameters
         ----------
         path : str or path-like
-            The file.
+            File to write.
         """
         from astropy.io import fits
 
@@ -295,29 +295,30 @@ def simulate_frame(
     Parameters
     ----------
     camera_model : CameraModel
-        The camera; its distortion and an optical centre off the image's are honoured.
+        The camera, with its distortion and the offset of its optical centre.
     ra_deg, dec_deg : float
-        Where the optical axis points (ICRS).
+        Right ascension and declination of the optical axis (ICRS), degrees.
     roll_deg : float
-        Position angle of the image's up (-y), from north through east. Default 0.
+        Position angle of the image's up direction (-y), from north through east. Default 0.
     catalog : Catalog, optional
         Stars to draw. Default: Hipparcos.
     epoch : float
         Julian year (TDB) of the middle of the exposure, to which proper motions are applied.
     velocity_km_s : array_like of shape (3,), optional
-        The observer's barycentric velocity (`earth_barycentric_velocity`); aberration is exact.
-        Default: none.
+        The observer's barycentric velocity in km/s (`earth_barycentric_velocity`). The formula of
+        aberration is the exact relativistic one. Default: no aberration.
     psf_fwhm_px : float
-        Full width at half maximum of a star on the axis, at least 0.1.
+        Full width at half maximum of a star on the axis in pixels, at least 0.1.
     moffat_beta : float, optional
-        Exponent of a Moffat profile, above 1; its wings are wider the lower it is.
+        Exponent of a Moffat profile, above 1. A lower exponent gives wider wings.
         Default: Gaussian.
     stretch : float
-        By how much the image of a star is longer along the radius than on the axis, at the corner
-        farthest from the axis; it grows with the square of the distance. Default 0.
+        Relative elongation of a star's image along the radius at the corner farthest from the axis.
+        The elongation grows with the square of the distance from the axis. Default 0.
     coma : float
-        Fraction of the light that is displaced outwards at that corner, by 0.6 FWHM; both grow with
-        the distance. The centroid stays at the star's position. Default 0.
+        Fraction of the light that is displaced outwards, by 0.6 FWHM, at the corner farthest from
+        the axis. Fraction and displacement are proportional to the distance from the axis. The
+        centroid stays at the star's position. Default 0.
     zero_point : float
         Magnitude of a star that gives one electron per second.
     exposure_s : float
@@ -325,25 +326,26 @@ def simulate_frame(
     gain : float
         Electrons per count.
     read_noise_e : float
-        RMS of the noise of reading a pixel, in electrons.
+        RMS read noise of a pixel, in electrons.
     background : float
-        Light of the sky in electrons per second and pixel.
+        Sky background in electrons per second and pixel.
     background_tilt : (float, float)
         Relative change of the background from the left to the right edge and from top to bottom.
     full_well_e : float, optional
         Electrons that a pixel can hold. Default: no limit.
     bleeding : bool
-        Whether charge above the full well spills along its column, half up and half down; otherwise
-        it is lost.
+        Whether charge above the full well spills along its column, half up and half down. If
+        False, this charge is lost.
     hot_pixels : int
-        Number of hot pixels, the same ones in every frame of this shape.
+        Number of hot pixels. All frames of one shape have the same hot pixels.
     cosmic_rays : int
-        Number of cosmic-ray hits, short streaks at random places. Of either at most one a pixel.
+        Number of cosmic-ray hits, short streaks at random places. Neither this number nor
+        `hot_pixels` may exceed the number of pixels.
     faint_limit : float, optional
-        Make up random stars of magnitudes that the catalogue lacks, down to this one, as many as
-        the real sky has in a field as rich as this. Default: none.
+        Magnitude down to which random stars are added where the catalogue is incomplete, as many
+        as the real sky has in a field of this star density. Default: no random stars.
     seed : int
-        Seed of everything random; the same arguments give the same frame.
+        Seed of all random numbers; the same arguments give the same frame.
 
     Returns
     -------
@@ -410,7 +412,7 @@ def simulate_frame(
     image.ravel()[fixed.integers(0, image.size, hot_pixels)] += fixed.exponential(
         DEFECT_SNR * noise, hot_pixels
     )
-    # Photons arrive by chance, then the pixel is full or not, then it is read.
+    # Photon noise comes first, then saturation of the pixels, then read noise.
     for part in _parts(image):
         image[part] += rng.standard_normal(image[part].shape) * np.sqrt(image[part])
     add_cosmic_rays(image, cosmic_rays, DEFECT_SNR * noise, rng)
@@ -424,7 +426,7 @@ def simulate_frame(
 
 
 def _parts(image: Floats) -> Iterator[slice]:
-    """Divide the rows of an image."""
+    """Divide the rows of an image into slices of `PART_ROWS`."""
     return (slice(start, start + PART_ROWS) for start in range(0, len(image), PART_ROWS))
 
 
@@ -438,7 +440,7 @@ def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:
 
 
 def _catalog_stars(truth: SimulatedFrame, catalog: Catalog | None) -> SimulatedStars:
-    """Collect the catalogue's stars in and just around the frame."""
+    """Collect the catalogue's stars in the frame and within `MARGIN_PX` of it."""
     if catalog is None:
         from boresight.catalog.catalog import Catalog
 
@@ -461,7 +463,7 @@ def _catalog_stars(truth: SimulatedFrame, catalog: Catalog | None) -> SimulatedS
 def _with_faint_stars(
     truth: SimulatedFrame, stars: SimulatedStars, faint_limit: float, rng: np.random.Generator
 ) -> SimulatedStars:
-    """Fill up each quarter magnitude with random stars to what a field as rich as this one has."""
+    """Add random stars per quarter magnitude, up to the number expected at this star density."""
     height, width = truth.camera_model.image_shape
     edges = np.arange(SKY_COUNTS_FROM, faint_limit + 1e-9, 0.25)
     if len(edges) < 2:
@@ -474,7 +476,7 @@ def _with_faint_stars(
     magnitudes = SKY_COUNTS_FROM + np.arange(len(SKY_COUNTS))
     cumulative = 10.0 ** np.interp(edges, magnitudes, SKY_COUNTS) * area / SKY_SQUARE_DEGREES
     present = np.histogram(stars.magnitude, edges)[0]
-    # Catalogues are complete to about magnitude 8: there they tell how rich the field is.
+    # Catalogues are complete to about magnitude 8: these stars measure the field's star density.
     bright = edges[1:] <= 8.0
     expected = np.diff(cumulative)
     richness = np.clip((present[bright].sum() + 1) / (expected[bright].sum() + 1), 0.3, 4.0)

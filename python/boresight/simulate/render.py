@@ -1,4 +1,4 @@
-"""Drawing of simulated frames: point-spread function, bleeding, cosmic rays. All in electrons."""
+"""Drawing of simulated frames: point-spread function, bleeding, cosmic rays, all in electrons."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from boresight.camera.model import CameraModel
 
 Floats = NDArray[np.float64]
 
-#: Light of a star is drawn until it falls below this fraction of the noise of a pixel.
+#: A star is drawn out to where its light falls below this fraction of the noise of a pixel.
 WING_CUT = 0.05
 
-#: Half-widths in pixels of the stamps on which stars are drawn: a star takes the first that fits.
+#: Half-widths in pixels of the stamps on which stars are drawn: the smallest that fits is used.
 STAMP_HALF_WIDTHS = (4, 6, 9, 16, 32, 64)
 
-#: At most this many numbers are held while stamps are drawn.
+#: Largest number of pixels of all stamps that are drawn at the same time, to limit the memory.
 STAMP_BUFFER = 4_000_000
 
-#: Memory that a simulated image takes for each pixel, until it is read out.
+#: Memory in bytes per pixel of a simulated image, until it is read out.
 BYTES_PER_PIXEL = 13
 
-#: Nodes of the quadrature per pixel and axis are this over the FWHM: three for 2 px, six for 1 px,
-#: which keeps centroids good to 1e-4 px.
+#: Nodes of the quadrature per pixel and axis, times the FWHM in pixels: three nodes for 2 px, six
+#: for 1 px. This keeps the error of centroids below 1e-4 px.
 NODES_TIMES_FWHM = 6.0
 
 #: Displacement of the comatic image at the corner of the field, in units of the FWHM.
@@ -33,7 +33,7 @@ COMA_SHIFT_FWHM = 0.6
 
 
 class Psf:
-    """Image of a point: a core stretched away from the axis, and a comatic image farther out."""
+    """Point-spread function: a radially stretched core, plus a comatic image displaced outwards."""
 
     def __init__(
         self, fwhm: float, beta: float | None, stretch: float, coma: float, camera: CameraModel
@@ -51,10 +51,11 @@ class Psf:
     def draw(
         self, x: Floats, y: Floats, electrons: Floats, fine: NDArray[np.bool_], noise: float
     ) -> Floats:
-        """Image of all stars, whatever their reach.
+        """Draw all stars into one image.
 
-        Those that are `fine` are integrated over pixels by quadrature; the profile of the others is
-        widened by the pixel's own variance, many times quicker and exact to second order.
+        The stars marked in `fine` are integrated over pixels by quadrature. The profile of the
+        other stars is widened by the variance of a pixel, which is many times faster and exact to
+        second order.
         """
         height, width = self.shape
         _core.check_memory("the simulated image", BYTES_PER_PIXEL * height * width)
@@ -71,14 +72,14 @@ class Psf:
         return image.reshape(height, width)
 
     def _reach(self, electrons: Floats, noise: float) -> Floats:
-        """Distance in pixels at which a star's light falls below `WING_CUT` of the noise."""
+        """Radius in pixels beyond which a star's light is below `WING_CUT` times the noise."""
         peak = electrons / (2.0 * math.pi * self.sigma**2)
         contrast = np.maximum(peak / (WING_CUT * noise), 1.0)
         if self.beta is None:
             reach = self.sigma * np.sqrt(2.0 * np.log(contrast))
         else:
             reach = self.alpha * np.sqrt(contrast ** (1.0 / self.beta) - 1.0)
-        # Never less than the core, however faint the star.
+        # The core is always drawn, however faint the star is.
         core = np.maximum(reach, 3.0 * self.sigma) * (1.0 + self.stretch)
         return core + self.coma * self.fwhm + 0.5
 
@@ -106,7 +107,7 @@ class Psf:
         np.add.at(image, (rows * width + columns)[inside], light[inside])
 
     def _orientation(self, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-        """Direction away from the axis (cosine, sine) and distance from it, 1 at the far corner."""
+        """Radial direction (cosine, sine) and distance from the axis, 1 at the farthest corner."""
         rx, ry = x - self.axis[0], y - self.axis[1]
         radius = np.hypot(rx, ry)
         safe = np.where(radius > 0, radius, 1.0)
@@ -117,11 +118,11 @@ class Psf:
     def _profile(
         self, dx: Floats, dy: Floats, orientation: tuple[Floats, Floats, Floats], widening: float
     ) -> Floats:
-        """Light per square pixel at an offset from the star, widened by a variance."""
+        """Light per square pixel at an offset from the star; `widening` is an added variance."""
         cos, sin, field = orientation
         along, across = cos * dx + sin * dy, cos * dy - sin * dx
         fraction, shift = self.coma * field, COMA_SHIFT_FWHM * self.fwhm * field
-        # The main image moves inwards by what the comatic one moves the centroid outwards.
+        # The main image is shifted inwards to cancel the centroid shift of the comatic image.
         along = along + fraction * shift
         long = 1.0 + self.stretch * field**2
         light = (1.0 - fraction) * self._core(along, across, long, widening)
@@ -143,7 +144,7 @@ class Psf:
 
 
 def bleed(image: Floats, full_well: float) -> Floats:
-    """Spill charge above the full well along its column, half up and half down, until it fits."""
+    """Spill charge above the full well along its column, half up and half down."""
     for column in np.flatnonzero((image > full_well).any(axis=0)):
         line = image[:, column]
         over = np.maximum(line - full_well, 0.0) / 2.0
@@ -161,7 +162,7 @@ def bleed(image: Floats, full_well: float) -> Floats:
 
 
 def add_cosmic_rays(image: Floats, count: int, charge: float, rng: np.random.Generator) -> None:
-    """Streaks of one to six pixels with the same charge in each."""
+    """Add streaks of one to six pixels, with equal charge in each pixel of a streak."""
     height, width = image.shape
     row, column = rng.uniform(0, height, count), rng.uniform(0, width, count)
     angle, length = rng.uniform(0, 2 * math.pi, count), rng.integers(1, 7, count)

@@ -1,4 +1,4 @@
-"""Geometry of simulated frames in plain numpy, independent of the solver and of the camera fits."""
+"""Geometry of simulated frames in plain numpy, independent of the solver and the camera fits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIP_GRID = 40
 
 
 def attitude(ra_deg: float, dec_deg: float, roll_deg: float) -> Floats:
-    """Rotation ICRS to camera: rows are the image's right, down, and the optical axis."""
+    """Rotation matrix ICRS to camera; its rows are the image's right, down and the optical axis."""
     ra, dec, roll = np.radians([ra_deg, dec_deg, roll_deg])
     axis = unit_vector(ra_deg, dec_deg)
     east = np.array([-np.sin(ra), np.cos(ra), 0.0])
@@ -29,13 +29,13 @@ def attitude(ra_deg: float, dec_deg: float, roll_deg: float) -> Floats:
 
 
 def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
-    """Directions of right ascensions and declinations."""
+    """Return the unit vectors of right ascensions and declinations."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def ra_dec(v: Floats) -> tuple[Floats, Floats]:
-    """Right ascensions, 0 to 360, and declinations of directions, in degrees."""
+    """Right ascensions (0 to 360) and declinations of unit vectors, in degrees."""
     ra = np.degrees(np.arctan2(v[..., 1], v[..., 0])) % 360.0
     return ra, np.degrees(np.arctan2(v[..., 2], np.hypot(v[..., 0], v[..., 1])))
 
@@ -55,7 +55,7 @@ def fit_tan_sip(
     image_shape: tuple[int, int],
     order: int,
 ) -> dict[str, Any]:
-    """TAN-SIP cards fitted to the truth on a grid over the image."""
+    """Fit TAN-SIP header cards to the truth on a grid over the image."""
     if not (order == 0 or 2 <= order <= 9):
         raise InputError(f"sip_order: {order} is no SIP order; give 0 (none) or 2 to 9")
     height, width = image_shape
@@ -65,11 +65,11 @@ def fit_tan_sip(
     x, y = (grid.ravel() for grid in np.meshgrid(columns, rows))
     ra, dec = pixel_to_world(x, y)
     crval = [float(c) for c in pixel_to_world(0.0, 0.0)]
-    # Axes of the tangent plane: those of an unrotated camera are right = west and down = south.
+    # Axes of the tangent plane: for an unrotated camera, right is west and down is south.
     west, south, centre = attitude(crval[0], crval[1], 0.0)
     sky = unit_vector(ra, dec)
     plane = np.degrees(np.stack([-(sky @ west), -(sky @ south)], -1) / (sky @ centre)[:, None])
-    # No constant term: the centre is exact.
+    # There is no constant term, because the centre of the image maps to CRVAL exactly.
     terms = [(p, n - p) for n in range(1, max(order, 1) + 1) for p in range(n, -1, -1)]
     basis = np.stack([(x / half) ** p * (y / half) ** q for p, q in terms], axis=-1)
     scale = np.array([half ** -(p + q) for p, q in terms])

@@ -1,4 +1,4 @@
-"""Frames of a camera like one of TESS: its distortion, pointings, dates and noise."""
+"""Simulated frames of a TESS-like camera, with the distortion, pointings and noise of TESS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boresight.simulate.frame import SimulatedFrame, simulate_frame
 if TYPE_CHECKING:
     from boresight.catalog.catalog import Catalog
 
-#: Sector: where camera 1's axis points (RA, Dec), roll, and middle of the frame (UTC).
+#: By sector: RA, Dec and roll of the axis of camera 1 in degrees, and middle of the frame (UTC).
 TESS_SECTORS = {
     1: (324.48, -33.17, 160.01, "2018-08-09T03:38:51"),
     2: (352.01, -23.07, 155.45, "2018-09-07T02:13:51"),
@@ -28,31 +28,33 @@ TESS_SECTORS = {
     17: (17.45, 26.89, -23.60, "2019-10-21T05:18:51"),
 }
 
-#: A TESS camera's quadrant: pixels per side, focal length, 0-based column and row of the optical
-#: axis, and radial distortion over half the size, fitted to the published focal-plane geometry.
+#: A quadrant of a TESS camera: pixels per side, focal length, 0-based column and row of the optical
+#: axis, and radial distortion coefficients for radii in units of half the size, fitted to the
+#: published focal-plane geometry.
 TESS_SIZE = 2048
 TESS_FOCAL_LENGTH_PX = 9731.3
 TESS_AXIS_PX = 2104.0
 TESS_DISTORTION = (-2.527e-3, -3.94e-5, -1.13e-6)
 
-#: Made-up stars go down to this magnitude; binned frames, with fewer pixels for them, to less.
+#: Faintest magnitude of the random stars without binning; binned frames have a brighter limit.
 TESS_FAINT_LIMIT = 11.0
 
 
 @named
 def tess_like_camera(*, binning: int = 1) -> CameraModel:
-    """Camera model like that of a TESS camera's quadrant: 12 degrees, axis off the chip.
+    """Make a camera model like a quadrant of a TESS camera: 12 degrees wide, axis off the chip.
 
     Parameters
     ----------
     binning : int
-        Pixels of the 2048 x 2048 detector per side of an image pixel. Default 1.
+        Detector pixels per side of an image pixel; the detector has 2048 x 2048. Default 1.
 
     Returns
     -------
     CameraModel
-        2048 / binning pixels square; the optical axis meets the plane of the detector at 0-based
-        pixel (2104, 2104); radial distortion to 3 % at the far corner.
+        A square of 2048 / binning pixels per side. The optical axis meets the plane of the detector
+        at the 0-based detector pixel (2104, 2104). The radial distortion reaches 3 % at the
+        farthest corner.
 
     Examples
     --------
@@ -82,13 +84,13 @@ def simulate_tess_sector(
     Parameters
     ----------
     sector : int
-        One of `TESS_SECTORS`, each with its own pointing, roll, date and Earth velocity.
+        One of `TESS_SECTORS`. It sets the pointing, roll, date and velocity of the Earth.
     binning : int
-        Pixels of the detector per side of an image pixel; more is quicker. Default 1.
+        Detector pixels per side of an image pixel; a larger number is faster. Default 1.
     catalog : Catalog, optional
         Stars to draw. Default: Hipparcos.
     seed : int
-        Seed of everything random.
+        Seed of all random numbers, together with the sector.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def simulate_tess_sector(
     Raises
     ------
     InputError
-        For a sector that is not in the list, or a binning that does not divide 2048.
+        If the sector is not in `TESS_SECTORS`, or the binning does not divide 2048.
 
     Examples
     --------

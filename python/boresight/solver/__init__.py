@@ -1,4 +1,4 @@
-"""Solving: where a frame looks, from the positions of its stars."""
+"""Solving: finds where on the sky a frame points, from the positions of its stars."""
 
 from boresight.solver.matches import MatchedStars as MatchedStars
 from boresight.solver.solution import Solution as Solution

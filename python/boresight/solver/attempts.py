@@ -1,4 +1,4 @@
-"""How one frame is attempted: first where its header says that it looks, then everywhere."""
+"""Lists the attempts to solve a frame: first near the position in its header, then everywhere."""
 
 from __future__ import annotations
 
@@ -20,40 +20,44 @@ from boresight.solver.options import SolveOptions
 
 __all__ = ["HeaderUse", "Request", "attempts"]
 
-#: What is done with what the header says: tried before all else, not looked at, or relied upon.
+#: Use of the header: tried before all else, ignored, or relied upon.
 HeaderUse = Literal["try", "ignore", "only"]
 
-#: Largest error of an attitude in a header, degrees: that of a frame beside it, or of a mount.
+#: Largest error of an attitude in a header, degrees. It may be the attitude of a neighbouring
+#: frame, or that of the mount.
 ATTITUDE_ERROR_DEG = 1.0
 
-#: Largest error of the scale of a WCS, which somebody has measured: so few stars are enough.
+#: Largest relative error of the scale of a WCS. This scale was measured, so the bound is narrow and
+#: few stars are enough.
 WCS_SCALE_ERROR = 0.05
 
-#: Largest error of a position: this share of the field of view, for cards name an object that need
-#: not be in the middle, ...
+#: Largest error of a position, as a fraction of the field of view. Header cards may name an object
+#: that is not in the middle of the frame.
 POSITION_ERROR_SHARE = 0.5
-#: ... within these bounds, degrees: mounts point no better, and a wider search is no shorter than
-#: that of the whole sky.
+#: Least and greatest value of that error, degrees. Mounts do not point better than the first, and a
+#: search wider than the second takes as long as one of the whole sky.
 POSITION_ERROR_DEG = (2.0, 20.0)
 
-#: Time bounds of each attempt by a header that may be wrong, ms: before the frame is tried without
-#: it, which seldom takes longer, and, if that is in vain, after it.
+#: Time limits of each attempt that uses a header, which may be wrong, ms. The first holds before
+#: the frame is tried without the header, which seldom takes longer; the second holds after that has
+#: failed.
 QUICK_MS, THOROUGH_MS = 100, 1000
 
-#: Projections of fisheyes, the most common first. Each is near enough to its neighbours that stars
-#: of one are found with the other.
+#: Projections of fisheyes, the most common first. Each is so similar to its neighbours in the list
+#: that an image of one solves with the other.
 FISHEYES: tuple[Projection, ...] = ("equidistant", "equisolid", "stereographic", "orthographic")
 
-#: Fields of view that are tried where none is given: images of the whole sky, of which the circle
-#: fills the frame, or fits its height alone, or is cut. Each serves to 30 %.
+#: Fields of view tried if none is given, degrees: all-sky images whose circle fills the frame, fits
+#: its height only, or is cut. Each value covers errors of up to 30 %.
 FISHEYE_FOVS_DEG = (180.0, 240.0, 130.0)
 
-#: Time bound of each such attempt, ms: several times what one of the right scale takes.
+#: Time limit of each attempt with a fisheye, ms: several times what an attempt at the right scale
+#: takes.
 FISHEYE_MS = 250
 
 
 class Request(NamedTuple):
-    """Arguments of `solve` besides the frame."""
+    """Arguments of `solve`, without the frame."""
 
     fov_deg: float | None
     database: PatternDatabase | None
@@ -75,12 +79,12 @@ class Attempt(NamedTuple):
 def attempts(
     request: Request, hints: HeaderHints, image_shape: tuple[int, int] | None
 ) -> Iterator[Attempt]:
-    """Give the attempts in order: what is likely and quick first, the others with more time."""
+    """Yield the attempts in order: likely and quick ones first, the others with more time."""
     if request.header not in get_args(HeaderUse):
         raise InputError(
             f"header: {request.header!r} is unknown; give {', '.join(get_args(HeaderUse))}"
         )
-    # What was given goes before the header, and is checked before anything is tried.
+    # Given arguments take precedence over the header, and are checked before the first attempt.
     lens = None if request.projection == "auto" else request.projection
     database = choose_database(request.database, request.fov_deg, request.camera_model, lens)
     if request.projection == "auto" and request.camera_model is not None:
@@ -107,7 +111,7 @@ def attempts(
 
 
 def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
-    """Give each attempt so much time at most."""
+    """Limit the time of each attempt to `most_ms`."""
     for attempt in attempts:
         given_ms = attempt.options.get("solve_timeout_ms", most_ms)
         bound_ms = most_ms if given_ms is None else min(given_ms, most_ms)
@@ -116,12 +120,12 @@ def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
 
 
 def deadline_of(options: SolveOptions) -> float:
-    """Give when the time of all attempts ends, as `time.monotonic` tells; without one, never."""
+    """Return the deadline of all attempts, by `time.monotonic`; infinity without a limit."""
     return after(arguments.optional_count("solve_timeout_ms", options.get("solve_timeout_ms")))
 
 
 def until(attempts: Iterable[Attempt], deadline: float) -> Iterator[Attempt]:
-    """Give the attempts while there is time, the first in any case; each gets what is left."""
+    """Yield attempts until the deadline, the first in any case; each gets only the time left."""
     for number, attempt in enumerate(attempts):
         left = deadline - time.monotonic()
         if number and left <= 0.0:
@@ -133,7 +137,7 @@ def until(attempts: Iterable[Attempt], deadline: float) -> Iterator[Attempt]:
 
 
 def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:
-    """Give the attempts with fisheyes of which the projection, or all, is unknown."""
+    """Yield attempts with fisheyes whose projection, or also field of view, is unknown."""
     flipped = request.options.get("parity_flip")
     guesses = FISHEYE_FOVS_DEG if request.fov_deg is None else (request.fov_deg,)
     for fov_deg, projection in product(guesses, FISHEYES):
@@ -142,14 +146,14 @@ def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[
             cameras = start_cameras(None, fov_deg, projection, image_shape, flipped)
         except InputError:  # wider than this projection can be
             continue
-        # A lens that is fitted would make one projection look like another.
+        # A fitted lens would make one projection look like another.
         options: SolveOptions = {**request.options, "lens": None}
         for camera in cameras:
             yield Attempt(database, fov_deg, camera, options)
 
 
 def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
-    """Field of view and options that the header adds, the most it tells first."""
+    """Yield the field of view and options that the header adds, the most complete set first."""
     scale_is_free = (request.fov_deg, request.camera_model) == (None, None)
     fov_deg = hints.fov_deg if scale_is_free else None
     if request.options.get("attitude_hint") is None and hints.ra_deg is not None:
@@ -183,7 +187,7 @@ def by_header(
     database: PatternDatabase,
     cameras: list[CameraModel | None],
 ) -> list[Attempt]:
-    """Give the attempts by what the header adds to a request, most of it first."""
+    """Return the attempts with what the header adds to a request, the most complete first."""
     told = _told(request, hints)
     return [a for changes in told for a in _attempts_by(changes, request, database, cameras)]
 
@@ -194,7 +198,7 @@ def _attempts_by(
     database: PatternDatabase,
     cameras: list[CameraModel | None],
 ) -> Iterator[Attempt]:
-    """Give the attempts with what the header adds; none if no catalogue serves its field."""
+    """Yield the attempts with what the header adds; none if no catalogue serves its field."""
     fov_deg = request.fov_deg
     if changes["fov_deg"] is not None:
         fov_deg = changes["fov_deg"]

@@ -1,4 +1,4 @@
-"""A frame that does not solve, as those who look for the cause see it."""
+"""State of a diagnosis: a frame that does not solve, its arguments, and the time left."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from boresight.solver.options import Prepared
 from boresight.solver.outcome import solution_of
 from boresight.solver.solution import Solution
 
-#: Time bound of one try with other arguments, ms.
+#: Time limit of one try with other arguments, ms.
 TRY_MS = 1000
 
-#: Fewer than this many ms are not worth another try.
+#: Least time left, in ms, with which another try is made.
 SHORTEST_MS = 20
 
 
 @dataclass
 class Case:
-    """A frame that does not solve, what was asked, and how long the cause may be looked for.
+    """A frame that does not solve, the arguments, and the deadline of the search for the cause.
 
     Attributes
     ----------
     found : Found
-        The stars, the image if there is one, and what its header says.
+        The stars, the image if there is one, and the data of its header.
     stars : CentroidColumns
-        The stars in the order of `rows`, which has them as the extension module takes them.
+        The stars, in the order of `rows`, which is their form for the extension module.
     request, frame : Request, Prepared
         The arguments as they were given, and checked.
     database : PatternDatabase
-        The one that was used.
+        The database that was used.
     bounds_deg : (float, float)
         Fields of view that were searched.
     deadline : float
-        When to give up, as `time.monotonic` tells.
+        Time at which the search for the cause ends, by `time.monotonic`.
     narrow : Finding or None
-        The field of view that was given, or that the header tells, if no catalogue serves it.
+        Finding that no catalogue serves the field of view from the arguments or the header, if so.
     """
 
     found: Found
@@ -70,12 +70,12 @@ class Case:
 
     @property
     def extraction(self) -> ExtractionResult | None:
-        """Result of the extraction, if it was asked."""
+        """Result of the extraction; None if a list of stars was given."""
         return self.found.stars if isinstance(self.found.stars, ExtractionResult) else None
 
     @functools.cached_property
     def pixels(self) -> NDArray[np.float32] | None:
-        """The image, where one was given: NaN where a pixel has no value."""
+        """The image, with NaN for pixels without a value; None if no image was given."""
         if self.found.image is None:
             return None
         image, mask = pixels_of(self.found.image, luminance=True)
@@ -87,7 +87,7 @@ class Case:
         return pixels
 
     def time_left_ms(self, most: int = TRY_MS) -> int:
-        """Time for one more try; 0 if there is none."""
+        """Time for one more try, ms; 0 if too little is left."""
         left = 1e3 * (self.deadline - time.monotonic())
         return 0 if left < SHORTEST_MS else int(min(left, most))
 
@@ -99,7 +99,7 @@ class Case:
         most_ms: int = TRY_MS,
         **changes: Any,
     ) -> Solution | None:
-        """Solve with other arguments, as the extension module takes them; None if time is up."""
+        """Solve with other arguments of the extension module; None if there is no time left."""
         left_ms = self.time_left_ms(most_ms)
         if not left_ms:
             return None
@@ -110,14 +110,14 @@ class Case:
         return solution_of(outcome, self.frame.place, len(rows["stars"]), database)
 
     def default_database(self, fov_deg: float | None) -> PatternDatabase:
-        """Open a default database; if it has to be made, that takes no time from the search."""
+        """Open a default database; the time to generate it is added to the deadline."""
         start = time.monotonic()
         database = type(self.database).default(fov_deg)
         self.deadline += time.monotonic() - start
         return database
 
     def free(self, image_shape: tuple[int, int] | None = None) -> dict[str, Any]:
-        """Arguments of a frame of which nothing is known but its shape, and its field if given."""
+        """Arguments for a frame of which only the shape and a given field of view are known."""
         camera = CameraModel.from_fov(90.0, image_shape or self.image_shape)
         fov = arguments.radians("fov_deg", self.request.fov_deg)
         return {

@@ -1,4 +1,4 @@
-"""The rate of false alarms of one's own settings, by experiment."""
+"""Measures the false-alarm rate of given settings by experiment."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ from boresight.solver.solve import prepared, solve_many
 
 __all__ = ["Certificate", "FalseAlarms", "certify"]
 
-#: Fields that are solved together: progress is told, and Ctrl-C heard, in between too.
+#: Number of fields that are solved together; progress is reported after each such group.
 FIELDS_AT_ONCE = 32
 
-#: A solution is right if its centre is this near the true one, as a part of the field of view.
+#: Largest distance of a correct solution's centre from the true centre, as a fraction of the field
+#: of view.
 RIGHT_PLACE = 0.05
 
-#: Detections of a field: four make a pattern, and more than this no camera gives.
+#: Fewest and most detections of a field: a pattern needs four, and no camera gives more than the
+#: second number.
 FEWEST_DETECTIONS, MOST_DETECTIONS = 4, 100_000
 
-#: Fields of a kind: months of work, at some ten a second.
+#: Most fields of a kind: they take months, at some ten fields a second.
 MOST_FIELDS = 100_000_000
 
 
 @named
 @dataclasses.dataclass(frozen=True)
 class FalseAlarms:
-    """Outcome for one kind of fields, or for all.
+    """Number and rate of false solutions for one kind of fields, or for all kinds.
 
     Attributes
     ----------
     kind : str
         ``"sky"``, ``"random"``, ``"scrambled"``, ``"mirrored"``, ``"structured"``, or ``"all"``.
     num_fields : int
-        Fields tried.
+        Number of fields tried.
     num_solved : int
-        Those for which a solution was given, right or false.
+        Number of fields for which the solver gave a solution, right or false.
     num_false : int
-        Those for which a false one was given.
+        Number of fields for which the solver gave a false solution.
     low, high : float
         Confidence interval of the rate of false solutions, by Clopper and Pearson (1934,
         Biometrika 26, 404).
@@ -77,7 +79,7 @@ class FalseAlarms:
 @named
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Observed rates of false solutions for one setting; a table when printed.
+    """Observed rates of false solutions with one setting; prints as a table.
 
     Attributes
     ----------
@@ -88,13 +90,13 @@ class Certificate:
     match_threshold : float
         Largest false-alarm probability that the setting accepts.
     confidence : float
-        Probability of the intervals.
+        Confidence level of the intervals.
     num_detections : int
-        Detections of each field.
+        Number of detections in each field.
     image_shape : (int, int)
         Height and width of the images.
     fov_deg : float or None
-        The field of view that was told.
+        Field of view that the solver was given, degrees.
     seed : int
         Seed of the fields.
 
@@ -114,11 +116,11 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether no kind has more false solutions than `match_threshold` and chance explain."""
+        """Whether every false rate agrees with `match_threshold` within its interval."""
         return all(kind.low <= self.match_threshold for kind in (*self.kinds, self.total))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, as ``boresight certify --json`` prints them.
+        """Return plain values, as ``boresight certify --json`` prints them.
 
         Returns
         -------
@@ -159,36 +161,36 @@ def certify(
     progress: Progress = None,
     **options: Unpack[SearchOptions],
 ) -> Certificate:
-    """Measure how often a setting gives a false solution.
+    """Measure how often the solver gives a false solution with certain settings.
 
-    Fields for which no solution, or only one, is right are solved with the setting. A solution
-    that is given for the others, or in another place, is false.
+    The settings are used to solve simulated fields, which have either one right solution or none. A
+    solution is false if the field has none, or if it lies at another place.
 
     Parameters
     ----------
     fov_deg : float, optional
-        Horizontal field of view, as in `solve_many`. Default: that of `camera_model`, or else all
-        that the database is made for.
+        Horizontal field of view, as in `solve_many`. Default: that of `camera_model`, or else the
+        whole range of the database.
     num_fields : int
-        Fields of each kind. Default 200. Without any false solution among n fields the upper end
-        of the interval is 3.7 / n: a rate below 1e-5 takes 370,000 fields to be shown.
+        Number of fields of each kind. Default 200. If no solution among n fields is false, the
+        upper end of the interval is 3.7 / n: to show a rate below 1e-5 takes 370,000 fields.
     num_detections : int
-        Detections of each field. Default 50.
+        Number of detections in each field. Default 50.
     image_shape : (int, int)
-        Height and width in pixels; that of `camera_model` is taken if one is given.
+        Height and width in pixels. If a `camera_model` is given, its shape is used.
     database : SolverDatabase, optional
-        As in `solve`. Fields of the sky have its stars, with position errors of 0.3 px; one star
-        in ten is missing.
+        As in `solve`. Fields of the sky are made from its stars, with position errors of 0.3 px and
+        one star in ten missing.
     camera_model : CameraModel, optional
         Camera with which fields are made and solved.
     kinds : sequence of str
-        ``"sky"``: stars of a random place. ``"random"``: uniform positions, brightness as that of
-        stars. ``"scrambled"``: fields of the sky whose rows are exchanged between the stars.
-        ``"mirrored"``: mirror images of the sky; with a camera model none of them is right,
-        without one they solve as mirrored. ``"structured"``: grids, lines, rings and repeated
-        positions. Default: all.
+        ``"sky"``: stars at a random place of the sky. ``"random"``: uniform positions, with the
+        brightness distribution of stars. ``"scrambled"``: fields of the sky with the y positions
+        exchanged between the stars. ``"mirrored"``: mirror images of the sky; with a camera model
+        no solution is right, without one the mirrored solution is right. ``"structured"``: grids,
+        lines, rings and repeated positions. Default: all.
     confidence : float
-        Probability of the intervals. Default 0.95.
+        Confidence level of the intervals. Default 0.95.
     seed : int
         Seed of the fields, from 0 up; the same seed gives the same fields.
     progress : bool or callable, optional
@@ -204,7 +206,7 @@ def certify(
     Raises
     ------
     InputError
-        For an argument that cannot be worked with.
+        If an argument is invalid.
     KeyboardInterrupt
         On Ctrl-C, at once.
 
@@ -229,7 +231,7 @@ def certify(
     if camera_model is not None:
         image_shape = camera_model.image_shape
     width, height = arguments.image_size(image_shape)
-    # What cannot be worked with is an error before a database is made.
+    # Invalid arguments raise an error before a database is generated.
     checked = prepared(fov_deg, (height, width), camera_model, cast(SolveOptions, options))
     chosen = choose_database(database, fov_deg, camera_model, progress=progress)
     maker = FieldMaker(chosen, fov_deg, camera_model, (height, width), num_detections, seed)
@@ -269,7 +271,7 @@ def _in_parts(num_fields: int) -> Iterator[range]:
 def _solve(
     maker: FieldMaker, kind: FieldKind, numbers: range, options: SearchOptions
 ) -> tuple[int, int]:
-    """Solve fields of a kind; how many solutions there are, and how many false ones."""
+    """Solve fields of a kind; return the number of solutions and of false solutions."""
     fields = [maker.make(kind, number) for number in numbers]
     solutions = solve_many(
         [field.detections for field in fields],

@@ -1,4 +1,4 @@
-"""Why a frame does not solve, and what to change."""
+"""Finds out why a frame does not solve, and what to change."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Diagnosis", "Finding", "RejectedCandidate", "diagnose"]
 
-#: Time in which the cause is looked for, where none is given, ms.
+#: Default time limit of a diagnosis, ms.
 BUDGET_MS = 20_000
 
-#: Shares of it for solving the frame as it was given, and until nothing else is tried any more:
-#: the rest is for looking up what the frame came closest to.
+#: Fractions of the time limit: for solving the frame with the given arguments, and for this and all
+#: other tries together. The rest is for looking up the best rejected candidate.
 SOLVING_SHARE, TRIES_SHARE = 0.1, 0.85
 
-#: Suspicions that a remedy explains, besides that of its own name.
+#: Causes of suspicions that a remedy already explains, by the cause of the remedy. A remedy that is
+#: not listed explains only its own cause.
 SAYS_ALREADY: dict[str | None, tuple[str, ...]] = {
     "non-square pixels": ("non-square pixels", "trailing"),
 }
 
-#: As many stars in vain, and no other cause: the field may be narrower than the catalogue serves.
+#: If at least this many stars give no solution and no field of view was given, the field may be
+#: narrower than the catalogue serves.
 NARROW_STARS = 30
 
 
@@ -60,34 +62,35 @@ def diagnose(
     header: HeaderUse = "try",
     **options: Unpack[SolveOptions],
 ) -> Diagnosis:
-    """Tell why a frame does not solve, and what to change.
+    """Find out why a frame does not solve, and what to change.
 
-    The frame is solved as `solve` does it. If that fails, what is often wrong is mended in turn:
-    light and magnitudes, parity and camera, hint, header, field of view; a negative, stars out of
-    focus or trailed, a foreground, pixels that are not square; the projection, the match radius,
-    and the database. With what helps, the frame is solved: that is the remedy. Without one, the
-    best of the candidates that were rejected is looked up. What the pixels, the images and counts
-    of the stars and the header tell besides is suspected, and reported in any case.
+    The frame is solved as `solve` does it. If that fails, common faults are corrected in turn:
+    magnitudes given as brightness, parity and camera, hint, header, field of view; a negative
+    image, stars out of focus or trailed, a foreground, pixels that are not square; the projection,
+    the match radius, and the database. A correction with which the frame solves is the remedy.
+    Without a remedy, the best rejected candidate is looked up. Further faults that the pixels, the
+    shapes and number of the stars, or the header indicate are reported as suspicions in any case.
 
     Parameters
     ----------
     image_or_centroids, fov_deg, database, image_shape, camera_model, projection, extraction, \
 header, **options
-        As in `solve`. The image itself tells most; what `extract_centroids` returns tells less, a
-        list of stars least.
+        As in `solve`. The image itself gives the most information, the result of
+        `extract_centroids` less, and a list of stars gives the least.
     solve_timeout_ms : int, optional
-        Time for reading, extraction and looking for the cause, 20 s by default; a tenth of it at
-        most is for the frame as it was given. A database that has to be made comes on top.
+        Time for reading, extraction and the search for the cause, 20 s by default. At most a tenth
+        of it is for solving the frame with the given arguments. The time to generate a database is
+        not included.
 
     Returns
     -------
     Diagnosis
-        Data, and a report when printed.
+        The findings; prints as a report.
 
     Raises
     ------
     InputError
-        For an argument that cannot be worked with.
+        If an argument is invalid.
 
     Examples
     --------
@@ -144,7 +147,7 @@ header, **options
 
 
 def _out_of_time(budget_ms: int | None) -> Diagnosis:
-    """Tell that there was no time to find the stars."""
+    """Return the diagnosis of a frame whose stars were not found in time."""
     text = f"the stars were not found in {budget_ms} ms; give more as solve_timeout_ms"
     return Diagnosis(
         solution=None,
@@ -165,7 +168,7 @@ def _lens(projection: Projection | Literal["auto"] | None) -> Projection | None:
 
 
 def _narrow_by_header(found: Found, request: Request) -> Finding | None:
-    """Tell that the header's field of view, where no other is given, is served by no catalogue."""
+    """Return a finding if no catalogue serves the header's field of view and no other is given."""
     hints = found.hints
     given = (request.fov_deg, request.database, request.camera_model)
     if hints.fov_deg is None or request.header == "ignore" or given != (None, None, None):
@@ -187,7 +190,7 @@ def _case(
     budget_ms: int | None,
     narrow: Finding | None,
 ) -> tuple[Case, Solution | None]:
-    """Give the frame with its arguments checked, and the solution that only `solve` finds."""
+    """Return the case, and the solution by `solve` if a header or a projection is used."""
     frame = prepared(request.fov_deg, found.image_shape, request.camera_model, request.options)
     listed = StarList.read(found.stars, request.options.get("origin"), frame.image_shape)
     case = Case(
@@ -218,7 +221,7 @@ def _case(
 
 
 def _solved(case: Case, solution: Solution | None) -> tuple[core.Outcome, str, Solution | None]:
-    """Search the whole sky with the arguments as they were given, for what that tells."""
+    """Solve with the given arguments, and return the outcome, the status and the solution."""
     outcome = core.solve(case.database._core, case.rows, case.frame.values)
     if solution is not None:
         return outcome, "solved", solution
@@ -229,11 +232,11 @@ def _solved(case: Case, solution: Solution | None) -> tuple[core.Outcome, str, S
 
 
 def _first(case: Case) -> Finding | None:
-    """Give the first remedy that helps, while there is time."""
+    """Return the first remedy with which the frame solves, or None if there is none in time."""
     tries = chain(remedies.of_arguments(), image_remedies.of_image(case))
     found = case.extraction
-    # Where the images are spoilt, or of noise, no other geometry makes stars of what was detected,
-    # and a field that no catalogue serves is cause enough.
+    # If the stars are blurred or the detections are noise, other geometries cannot help. If no
+    # catalogue serves the field, that is the cause.
     spoilt = found is not None and (blur_of(found, case.stars) or is_noise(case.stars))
     if case.narrow is None and not spoilt:
         tries = chain(
@@ -257,7 +260,7 @@ def _suspicions(
     best: RejectedCandidate | None,
     expected: float,
 ) -> Iterator[Finding]:
-    """Tell what else is seen, that the remedy does not say."""
+    """Yield the suspicions that the remedy does not explain."""
     known = None if remedy is None else remedy.cause
     solved = solution or (None if remedy is None else remedy.solution)
     narrow = case.narrow if solved is None else None
@@ -325,7 +328,7 @@ def _fov_bounds(values: dict[str, Any], database: PatternDatabase) -> tuple[floa
 
 
 def _stars_in_field(database: PatternDatabase, fov_deg: float, aspect: float) -> float:
-    """Stars that the database has on average in a field of this width and height / width."""
+    """Mean number of the database's stars in a field of this width and aspect (height / width)."""
     a = math.tan(math.radians(min(fov_deg, 179.0)) / 2)
     b = a * aspect
     solid_angle = 4 * math.atan(a * b / math.sqrt(1 + a * a + b * b))

@@ -1,4 +1,4 @@
-"""A solution as world coordinate systems: objects of astropy and gwcs, and cards in files."""
+"""Exports a solution as WCS: objects of astropy and gwcs, and header cards in files."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ CHECKED_POINTS = 25
 
 @named
 class SkyExports(SkyMapping):
-    """The part of a `Solution` that makes WCS for other programs."""
+    """Base class of `Solution` that exports its WCS to other programs."""
 
     __slots__ = ()
 
     def wcs(self, tolerance_px: float = 0.01, *, sip: SipChoice = "auto") -> WCS:
         """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
 
-        A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
-        largest error over the image below the tolerance. A fisheye gives ARC, ZEA, STG or SIN about
-        its optical axis, by its projection, with SIP for its distortion; the image counts as far
-        from the axis as it has matched stars.
+        A pinhole camera gives an exact TAN. Any other camera gives TAN-SIP, of the lowest order
+        that keeps the largest error over the image below the tolerance. A fisheye gives ARC, ZEA,
+        STG or SIN about its optical axis, depending on its projection, with SIP for its distortion;
+        the error counts only as far from the axis as there are matched stars.
 
         Parameters
         ----------
         tolerance_px : float
             Largest error allowed, pixels.
         sip : {"auto", "none", "tpv"}
-            SIP where it is needed; no distortion, for programs that read none, such as viewers in a
-            browser, however large the error; or distortion by TPV, for SCAMP and SExtractor.
-            Default "auto".
+            "auto": SIP where it is needed. "none": no distortion, however large the error, for
+            programs that cannot read it, such as viewers in a browser. "tpv": distortion by TPV,
+            for SCAMP and SExtractor. Default "auto".
 
         Returns
         -------
@@ -62,9 +62,9 @@ class SkyExports(SkyMapping):
         Raises
         ------
         InputError
-            If `sip` is none of these, or TPV is asked for a fisheye.
+            If `sip` is unknown, or "tpv" for a fisheye.
         UndeterminedError
-            If the image reaches farther than the projection can show, or SIP does not represent the
+            If the image extends beyond the limit of the projection, or SIP does not represent the
             distortion of a fisheye within the tolerance.
 
         See Also
@@ -85,24 +85,24 @@ class SkyExports(SkyMapping):
         return np.array(self._core.matches.rotation_matrix)
 
     def gwcs(self, tolerance_px: float = 1e-6) -> GWCS:
-        """Make a `gwcs.WCS` for 0-based array pixels (column, row), exact.
+        """Make an exact `gwcs.WCS` for 0-based array pixels (column, row).
 
-        It is the camera model itself and not a fit to it: distortion of either kind, any
-        projection, and aberration and refraction if the solution took them out, put together from
-        astropy's models. So it needs no Boresight once it is saved. Only the inverse of the
-        distortion is fitted, and made exact by iteration.
+        The WCS is the camera model itself and not a fit to it: distortion of either kind, any
+        projection, and aberration and refraction if the solution corrected for them, built from
+        astropy's models. A saved WCS can therefore be used without Boresight. Only the inverse of
+        the distortion is fitted, and then made exact by iteration.
 
         Parameters
         ----------
         tolerance_px : float
-            Largest error allowed of the inverse, pixels, wherever pixels are imaged one to one.
+            Largest allowed error of the inverse, pixels, wherever the distortion is one-to-one.
             Default 1e-6.
 
         Returns
         -------
         gwcs.WCS
-            With the frames "detector" (pixels), "ideal" (pixels from the optical centre, where the
-            projection alone would image a star) and "icrs", and the image as its bounding box.
+            With the frames "detector" (pixels), "ideal" (pixels from the optical centre, without
+            distortion) and "icrs", and the image as its bounding box.
 
         Raises
         ------
@@ -119,9 +119,9 @@ class SkyExports(SkyMapping):
 
         Notes
         -----
-        With a bounding box, gwcs's inverse gives NaN for stars outside of the right ascensions and
-        declinations that the corners of the image span, though they may be in it: near its edges,
-        or at the poles. ``wcs.bounding_box = None`` gives all of them.
+        With a bounding box, gwcs's inverse gives NaN for stars outside the range of right
+        ascensions and declinations of the image's corners. Such stars may be in the image, near its
+        edges or at the poles. With ``wcs.bounding_box = None`` all stars are converted.
 
         Examples
         --------
@@ -189,20 +189,21 @@ class SkyExports(SkyMapping):
     ) -> Path:
         """Write the WCS into the FITS file of the frame.
 
-        The old WCS goes, whatever its form; data and all other cards stay byte for byte, and the
-        old cards are kept in an extension: `boresight.wcs.undo`, or ``boresight undo``, restores
-        them. HISTORY tells how the frame was solved, and the largest error of the WCS.
+        The old WCS is removed, whatever its form. Data and all other cards stay unchanged, byte for
+        byte. The old cards are kept in an extension, from which `boresight.wcs.undo`, or
+        ``boresight undo``, restores them. HISTORY cards record how the frame was solved, and the
+        largest error of the WCS.
 
         Parameters
         ----------
         path : path-like
             The file that was solved: plain, with compressed images, or compressed as a whole.
         copy : path-like, optional
-            Write this file and leave the other. Default: in place.
+            Write to this file and leave `path` unchanged. Default: in place.
         extensions : "all", int, str or sequence of them
-            Which images to write it for. Default: the frame that `read_frame` takes, and all images
-            of the same geometry (see `boresight.wcs.write_wcs`); where another HDU was read, name
-            it.
+            Images that get the WCS. Default: the frame that `read_frame` takes, and all images of
+            the same geometry (see `boresight.wcs.write_wcs`). If another HDU was solved, give it
+            here.
         sip : {"auto", "none", "tpv"}
             Form of the distortion, as for `wcs`. Default "auto".
         overwrite : bool
@@ -220,10 +221,10 @@ class SkyExports(SkyMapping):
         Raises
         ------
         FileNotFoundError, FileExistsError
-            If there is no such file; if `copy` exists.
+            If the file does not exist; if `copy` exists.
         InputError
-            If it is no FITS file (see `save_wcs`), or an extension is not there or has another
-            shape than the frame that was solved.
+            If the file is not a FITS file (see `save_wcs`), or an extension is missing or has
+            another shape than the frame that was solved.
         FileFormatError
             If the file is damaged.
         UndeterminedError
@@ -312,7 +313,7 @@ class SkyExports(SkyMapping):
         return float(np.degrees(np.sqrt(squares.mean() / 2.0)))
 
     def _history(self, wcs: WCS) -> list[str]:
-        """Lines of HISTORY: what made the WCS, of what, and how well it represents the solution."""
+        """HISTORY lines: the program, the stars and residuals, and the error of the WCS."""
         from importlib.metadata import version
 
         matches = self._core.matches
@@ -327,7 +328,7 @@ class SkyExports(SkyMapping):
         ]
 
     def _wcs_error_px(self, wcs: WCS) -> float:
-        """Largest distance over the image between a WCS and the solution, pixels."""
+        """Largest difference over the image between a WCS and the solution, pixels."""
         height, width = self._camera.image_shape
         sides = (np.linspace(0.0, side, CHECKED_POINTS) for side in (width, height))
         x, y = (grid.ravel() for grid in np.meshgrid(*sides))

@@ -1,4 +1,4 @@
-"""Star fields whose right answer is known: of the sky, and of what only looks like it."""
+"""Makes simulated star fields that have one known right solution, or none."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ FieldKind = Literal["sky", "random", "scrambled", "mirrored", "structured"]
 
 KINDS: tuple[FieldKind, ...] = ("sky", "random", "scrambled", "mirrored", "structured")
 
-#: Error of a star's position per axis, pixels, and part of the stars that are not detected.
+#: Standard deviation of a star's position per axis, pixels, and fraction of the stars that are not
+#: detected.
 POSITION_ERROR_PX, MISSED = 0.3, 0.1
 
-#: Positions of one structure, such as a row of hot pixels, stray by this much, pixels.
+#: Standard deviation of the positions in a structure, such as a row of hot pixels, pixels.
 STRUCTURE_ERROR_PX = 0.5
 
-#: Times that each position of a repeated list is there.
+#: Number of times that each position occurs in a repeated list.
 REPEATS = 4
 
-#: Radius of the ring as a part of the image's shorter side.
+#: Largest radius of a ring, as a fraction of the image's shorter side.
 RING_RADIUS = 0.4
 
 
@@ -40,11 +41,12 @@ class Field(NamedTuple):
     detections : ndarray of shape (n, 3)
         x, y from the image's centre, and brightness.
     truth : CameraModel or None
-        The camera that sees it so, of a field of the sky, mirrored or not; else no place is right.
+        Camera that sees this field, for a field of the sky, mirrored or not. None if no solution is
+        right.
     center : ndarray of shape (3,)
-        ICRS direction of the image's centre, where there is a truth.
+        ICRS direction of the image's centre, if there is a `truth`.
     is_mirrored : bool
-        Whether it is the mirror image of what the camera saw.
+        Whether the field is the mirror image of the camera's view.
     """
 
     detections: Floats
@@ -54,7 +56,7 @@ class Field(NamedTuple):
 
 
 class FieldMaker:
-    """Makes fields with a database's stars for one setting; the same ones for the same numbers."""
+    """Makes fields for one setting from a database's stars; equal numbers give equal fields."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class FieldMaker:
         camera = self._camera(rng)
         stars, center = self._sky(rng, camera)
         if kind == "scrambled":
-            # The stars' own density and brightness, and no pattern of the sky.
+            # This keeps the density and brightness of the stars, but no pattern of the sky.
             stars[:, 1] = stars[rng.permutation(len(stars)), 1]
             return Field(stars)
         if kind == "mirrored":
@@ -87,7 +89,7 @@ class FieldMaker:
         return Field(stars, camera, center, kind == "mirrored")
 
     def _camera(self, rng: np.random.Generator) -> CameraModel:
-        """Take the camera given, or one of the field of view, if known, or of the database."""
+        """Return the given camera, or one with the given field of view or a random one."""
         if self.camera_model is not None:
             return self.camera_model
         low, high = self.database.min_fov_deg, self.database.max_fov_deg
@@ -102,14 +104,14 @@ class FieldMaker:
         return np.column_stack([self._uniform(rng, count), _brightness(rng, count)])
 
     def _sky(self, rng: np.random.Generator, camera: CameraModel) -> tuple[Floats, Floats]:
-        """Stars that a camera sees in a random place, as detected, and where the centre looks."""
+        """Return detections of a camera at a random attitude, and the image centre's direction."""
         quaternion = rng.normal(size=4)
         to_camera = rotation_of(quaternion / np.linalg.norm(quaternion))
         height, width = self.image_shape
         corners = camera.pixel_to_direction(
             np.array([-1, -1, 1, 1]) * width / 2, np.array([-1, 1, -1, 1]) * height / 2
         )
-        # Beyond what a fisheye images, the corners see nothing: then all the sky is taken.
+        # The corners of a fisheye image may see nothing (NaN): then the whole sky is taken.
         radius_deg = np.degrees(np.arccos(np.clip(np.nan_to_num(corners[:, 2], nan=-1.0), -1, 1)))
         ra_deg, dec_deg = np.degrees(longitude_latitude(to_camera[2]))
         stars = self.database.cone_search(
@@ -129,7 +131,7 @@ class FieldMaker:
         return np.concatenate([detected, false]), center
 
     def _structured(self, rng: np.random.Generator, number: int) -> Floats:
-        """Make a grid, a line, a ring, or a list of which every position is repeated."""
+        """Make a grid, a line, a ring, or a list in which every position is repeated."""
         count = self.num_detections
         height, width = self.image_shape
         at = rng.uniform(-0.25, 0.25, 2) * (width, height)
@@ -155,6 +157,6 @@ class FieldMaker:
 
 
 def _brightness(rng: np.random.Generator, count: int) -> Floats:
-    """Brightness with the slope of star counts: three and a half times as many a magnitude."""
+    """Random brightness with the slope of star counts: 3.5 times as many stars per magnitude."""
     magnitude = -np.log(rng.uniform(1e-9, 1.0, count)) / np.log(3.5)
     return np.asarray(10.0 ** (0.4 * magnitude))

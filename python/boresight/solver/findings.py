@@ -1,4 +1,4 @@
-"""Findings about a frame, and the report of them."""
+"""Findings about a frame, and their report."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ class RejectedCandidate:
     log_ratio : float
         Natural logarithm of its likelihood ratio.
     log_ratio_needed : float
-        What it would have needed, with so many candidates looked at.
+        Value needed to be accepted, given the number of candidates tested.
     probability : float
-        Bound on the probability that chance gives such a match, at most 1.
+        Upper bound on the probability that such a match arises by chance, at most 1.
     solution : Solution or None
-        What it would be: attitude, field of view and matched stars. None if fewer than three match.
+        The solution that the candidate implies: attitude, field of view and matched stars. None if
+        fewer than three stars match.
     reason : str
-        What rejected it.
+        Reason for the rejection.
     """
 
     log_ratio: float
@@ -53,13 +54,13 @@ class Finding:
         image: ``"negative"``, ``"non-square pixels"``, ``"defocus"``, ``"trailing"``,
         ``"foreground"``, ``"clouds"``, ``"hot pixels"``, ``"saturation"``, ``"blank"``.
     text : str
-        What was found and what to do.
+        The finding, and the action to take.
     changes : dict
-        Arguments of `solve` with which the frame solves; empty for a suspicion, and where it is the
-        image or the list of stars that has to change.
+        Arguments of `solve` with which the frame solves. Empty for a suspicion, and if the image or
+        the list of stars must be changed.
     solution : Solution or None
-        The solution so; None for a suspicion. Of an image that was binned or stretched, it counts
-        the pixels of that.
+        The solution with the change; None for a suspicion. If the image was binned or stretched,
+        the solution refers to the pixels of the changed image.
     """
 
     cause: str
@@ -69,12 +70,12 @@ class Finding:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the frame was solved with the change: what else it says is suspected."""
+        """Whether the frame was solved with the change; other findings are suspicions."""
         return self.solution is not None
 
 
 def _told(value: Any) -> Any:
-    """Turn a value of a diagnosis into what JSON knows."""
+    """Convert a value of a diagnosis to types of JSON."""
     if isinstance(value, RejectedCandidate | Finding):
         told = {f.name: _told(getattr(value, f.name)) for f in fields(value)}
         return told | ({"certain": value.is_certain} if isinstance(value, Finding) else {})
@@ -86,29 +87,30 @@ def _told(value: Any) -> Any:
 @named
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """Findings of `diagnose`; printed, a report.
+    """Result of `diagnose`; prints as a report.
 
     Attributes
     ----------
     solution : Solution or None
-        With the arguments as given.
+        Solution with the given arguments.
     status : str
         ``"solved"``, ``"no match"``, ``"too few stars"``, ``"timeout"`` or ``"work bound"``.
     num_centroids : int
-        Stars given or extracted.
+        Number of stars given or extracted.
     fov_bounds_deg : (float, float)
-        Fields of view that the arguments allow.
+        Smallest and largest field of view that the arguments allow, degrees.
     num_expected : (float, float)
-        Stars that the database has on average in fields of that size.
+        Mean number of the database's stars in fields of these two sizes.
     patterns_checked, candidates_checked : int
-        Work done.
+        Number of patterns and of candidates checked.
     best_rejected : RejectedCandidate or None
-        None if it solved, if a remedy was found, or if there were no candidates.
+        Best rejected candidate. None if the frame solved, if a remedy was found, or if there were
+        no candidates.
     remedy : Finding or None
         The change with which the frame solves, if one was found.
     suspicions : tuple of Finding
-        What seems to be wrong, from the images and counts of the stars and from the header; the
-        most telling first. Of a frame that solves too.
+        Suspected faults, from the shapes and number of the stars and from the header; the most
+        significant first. A frame that solves may have some too.
 
     Examples
     --------
@@ -132,13 +134,13 @@ class Diagnosis:
         return self.suspicions if self.remedy is None else (self.remedy, *self.suspicions)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the diagnosis as numbers, text and lists, for JSON.
+        """Return the diagnosis as numbers, text and lists, for JSON.
 
         Returns
         -------
         dict
-            The attributes; solutions as `Solution.to_dict` gives them. Of the arguments to change,
-            what is no number or text is told in words.
+            The attributes; solutions are as `Solution.to_dict` gives them. Arguments to change that
+            are neither numbers nor text are described in words.
 
         Examples
         --------

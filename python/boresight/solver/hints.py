@@ -1,4 +1,4 @@
-"""Hints: where a camera is expected to look, in all the forms that users have."""
+"""Reads hints, the expected attitude or position of a camera, in all accepted forms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from boresight.errors import InputError
 
 
 def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
-    """Attitude of a hint, or, with the roll unknown, direction of the image's centre."""
+    """Return the attitude of a hint or, if the roll is unknown, the direction of its centre."""
     if is_wcs(hint):
         return _attitude(_attitude_of_wcs(hint, image_shape))
     if hasattr(hint, "quaternion"):  # a Solution
@@ -52,11 +52,11 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def attitude_of(ra_deg: float, dec_deg: float, roll_deg: float) -> NDArray[np.float64]:
-    """Give the rotation matrix ICRS to camera of the image's centre and the roll of its up."""
+    """Return the rotation matrix ICRS to camera for a position and roll of the image's centre."""
     center, roll = unit_vector(ra_deg, dec_deg), np.radians(roll_deg)
     east, north = east_north(center)
     down = -(np.cos(roll) * north + np.sin(roll) * east)
-    # Down is down in mirrored images as well; it is their right that is left.
+    # In mirrored images down stays down; right and left are exchanged.
     return np.array([np.cross(down, center), down, center])
 
 
@@ -73,7 +73,7 @@ def _attitude(quaternion: list[float]) -> dict[str, Any]:
 
 
 def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
-    """Quaternion of the camera whose image has a WCS for 0-based array pixels."""
+    """Return the quaternion of the camera whose image has a WCS for 0-based array pixels."""
     row, column = image_shape[0] / 2.0, image_shape[1] / 2.0
     sky = sky_of_pixels(wcs, [column] * 3, [row, row - 0.5, row + 0.5])
     if sky is None:
@@ -87,6 +87,6 @@ def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
     if length == 0.0:
         raise InputError("attitude_hint: all pixels of the WCS look at one point; give another")
     y /= length
-    # Down is down in mirrored images as well; it is their right that is left.
+    # In mirrored images down stays down; right and left are exchanged.
     x = np.cross(y, center)
     return _of_matrix([x.tolist(), y.tolist(), center.tolist()])

@@ -1,4 +1,4 @@
-"""Faults of the image of a frame that does not solve, each tried by mending it."""
+"""Tries to correct faults of the image of a frame that does not solve."""
 
 from __future__ import annotations
 
@@ -24,41 +24,42 @@ from boresight.solver.shapes import (
 )
 from boresight.solver.solution import Solution
 
-#: Images are binned by these factors until the stars' images are small.
+#: Binning factors, tried in this order until the frame solves.
 BINNINGS = (4, 8, 16)
 
-#: Sides of a binned image below this are none.
+#: Smallest side of a binned image, pixels; stronger binning is not tried.
 SMALLEST_SIDE = 64
 
-#: Stars wider than this may have to be binned, and where so many detections, as a share of the
-#: stars, were left out for their width or length.
+#: Binning is tried if stars are wider than this, in pixels, or if this many detections, as a
+#: fraction of the number of stars, were rejected for their width or length.
 SMALL_FWHM_PX, WIDE_SHARE = 4.0, 0.3
 
-#: Detections of a blurred star that fell apart are many: fewer of the brightest tell the same.
+#: Largest number of stars taken from a corrected image. A blurred star may break up into many
+#: detections; the brightest ones are sufficient.
 MOST_STARS = 300
 
-#: Ratios of a pixel's sides that cameras have: video standards, binning in one axis.
+#: Common ratios of the sides of a pixel: video standards, binning in one axis.
 COMMON_RATIOS = (2.0, 4 / 3, 16 / 15, 59 / 54, 10 / 11, 128 / 117, 1.5)
 
-#: Others are tried in steps that the search tolerates.
+#: Step between other ratios that are tried, in the logarithm; the search tolerates such an error.
 RATIO_STEP = 0.012
 
-#: Steps around the ratio that the header or the images of the stars tell.
+#: Number of steps tried on either side of a ratio given by the header or the shapes of the stars.
 NEAR_STEPS = 8
 
-#: Rounds in which a ratio that is about right is made better.
+#: Largest number of rounds in which an approximate ratio is refined.
 RATIO_ROUNDS = 12
-#: Pixels are square within this, or so many standard errors of their ratio; or if with another
-#: ratio not so many times as many stars match.
+#: Pixels count as square if their ratio differs from 1 by less than `SQUARE` or `STRETCH_SIGMAS`
+#: standard errors, or if no other ratio matches `MANY_MORE` times as many stars.
 SQUARE, STRETCH_SIGMAS, MANY_MORE = 0.003, 5.0, 1.2
 
-#: Time bound for one ratio, ms, and stars with which it is tried.
+#: Time limit for one ratio, ms, and number of stars with which it is tried.
 RATIO_MS, RATIO_STARS = 150, 80
 
-#: Fewer stars tell no ratio.
+#: Least number of stars with which ratios, or parts of the list, are tried.
 FEWEST_FOR_RATIO = 8
 
-#: Stars have images as wide as the median, within this factor.
+#: Largest factor between the width of a star's image and the median width.
 SAME_WIDTH = 1.5
 
 
@@ -75,7 +76,7 @@ def negative(case: Case) -> Finding | None:
 
 
 def blurred(case: Case) -> Finding | None:
-    """Bin the image, in which the stars are wide: out of focus or trailed."""
+    """Try the binned image, for stars that are wide: out of focus or trailed."""
     pixels = case.pixels
     if pixels is None:
         return None
@@ -103,19 +104,19 @@ def blurred(case: Case) -> Finding | None:
 
 
 def common_ratios(case: Case) -> Finding | None:
-    """Try pixels of a ratio that is common, or that the header or the stars tell."""
+    """Try non-square pixels of the likely ratios: common ones, and those of header and stars."""
     return _non_square(case, _likely_ratios(case))
 
 
 def any_ratio(case: Case) -> Finding | None:
-    """Try pixels of any ratio."""
+    """Try non-square pixels of any ratio."""
     steps = int(math.log(LARGEST_RATIO) / RATIO_STEP)
     others = (math.exp(sign * RATIO_STEP * step) for step in range(2, steps) for sign in (1, -1))
     return _non_square(case, others)
 
 
 def _non_square(case: Case, ratios: Iterable[float]) -> Finding | None:
-    """Solve with pixels of some ratios of the height to the width."""
+    """Solve with pixels of these ratios of height to width, until one succeeds."""
     if len(case.stars) < FEWEST_FOR_RATIO:
         return None
     for ratio in ratios:
@@ -128,7 +129,7 @@ def _non_square(case: Case, ratios: Iterable[float]) -> Finding | None:
 
 
 def stretched(case: Case, solution: Solution) -> Finding | None:
-    """Tell of pixels that are not square, of a frame that solves with the few stars that match."""
+    """Report non-square pixels of a frame that solves, but with too few of its stars."""
     ratio, error = stretch_of(solution)
     if abs(ratio - 1.0) < max(SQUARE, STRETCH_SIGMAS * error):
         return None
@@ -139,9 +140,10 @@ def stretched(case: Case, solution: Solution) -> Finding | None:
 
 
 def _better_ratio(case: Case, ratio: float, solution: Solution) -> tuple[float, Solution]:
-    """Improve a ratio that is about right: the stars that match tell which way."""
+    """Refine an approximate ratio from the positions of the matched stars."""
     for _ in range(RATIO_ROUNDS):
-        # They are those that are not far off: so they tell too little of it.
+        # Only stars with small residuals match, so they underestimate the stretch: larger steps are
+        # tried first.
         for farther in (8, 4, 2, 1):
             tried = ratio * stretch_of(solution)[0] ** farther
             better = _solve_stretched(case, tried)
@@ -162,7 +164,7 @@ def _of_ratio(ratio: float, solution: Solution) -> Finding:
 
 
 def foreground(case: Case) -> Finding | None:
-    """Leave out what may be trees, roofs and lamps among the stars."""
+    """Try without the detections that may be trees, roofs or lamps."""
     stars = case.stars
     if case.extraction is None or len(stars) < FEWEST_FOR_RATIO:
         return None
@@ -191,7 +193,7 @@ def foreground(case: Case) -> Finding | None:
 
 
 def of_image(case: Case) -> Iterator[Callable[[Case], Finding | None]]:
-    """Give the tries, those that the images of the stars speak for first."""
+    """Yield the tries that the image and the shapes of its stars suggest."""
     yield negative
     found = case.extraction
     if found is None:
@@ -207,7 +209,7 @@ def of_image(case: Case) -> Iterator[Callable[[Case], Finding | None]]:
 
 
 def binned(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means of squares of pixels, without those that have no value."""
+    """Bin an image by means over squares of pixels, ignoring pixels without a value."""
     height, width = (side // factor for side in pixels.shape)
     cut = pixels[: height * factor, : width * factor]
     squares = cut.reshape(height, factor, width, factor)
@@ -219,13 +221,13 @@ def binned(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def _matched(found: ExtractionResult, solution: Solution) -> CentroidColumns:
-    """Only those stars that are of the catalogue."""
+    """Return the stars that match the catalogue."""
     stars: CentroidColumns = found.centroids[solution.matched_stars.centroids]
     return stars
 
 
 def _extracted(image: NDArray[np.float32]) -> ExtractionResult | None:
-    """Stars of an image that was mended, whatever their form."""
+    """Extract the stars of a corrected image, whatever their elongation."""
     if not np.isfinite(image).any():
         return None
     return extract_centroids(image, max_elongation=None, max_centroids=MOST_STARS)
@@ -237,7 +239,7 @@ def _solve_image(case: Case, image: NDArray[np.float32]) -> Solution | None:
 
 
 def _solve_stars(case: Case, found: ExtractionResult, shape: tuple[int, ...]) -> Solution | None:
-    """Solve with stars of an image of another scale."""
+    """Solve with the stars of a corrected image, which may have another scale."""
     rows = StarList.read(found).detections()
     if len(rows["stars"]) == 0:
         return None
@@ -247,7 +249,7 @@ def _solve_stars(case: Case, found: ExtractionResult, shape: tuple[int, ...]) ->
 
 
 def _solve_stretched(case: Case, ratio: float, most: int | None = None) -> Solution | None:
-    """Solve with y times the ratio, of so many of the brightest stars at most."""
+    """Solve with y multiplied by the ratio, with at most `most` of the brightest stars."""
     stars = case.rows["stars"] * (1.0, ratio, 1.0)
     order = np.argsort(-stars[:, 2], kind="stable")[:most]
     height, width = case.image_shape
@@ -257,7 +259,7 @@ def _solve_stretched(case: Case, ratio: float, most: int | None = None) -> Solut
 
 
 def _is_better(solution: Solution, other: Solution) -> bool:
-    """Whether it matches more stars, or as many more closely."""
+    """Whether a solution matches more stars than another, or as many with smaller residuals."""
     if solution.num_matches != other.num_matches:
         return solution.num_matches > other.num_matches
     return solution.rmse_arcsec < other.rmse_arcsec
@@ -278,6 +280,6 @@ def _around(ratio: float) -> Iterator[float]:
 
 
 def _shape_ratio(case: Case) -> float | None:
-    """Ratio that would make the stars round, if they are longer along the rows or columns."""
+    """Pixel ratio that would make the stars round, if they are elongated along rows or columns."""
     shape = shape_of(case.stars)
     return shape.width_over_height if shape.is_along_axes else None

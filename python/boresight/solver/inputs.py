@@ -1,4 +1,4 @@
-"""Arguments that several functions of the solver take: an image or its stars, and a database."""
+"""Reads arguments that several solver functions take: an image or its stars, and a database."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 SMALLEST_IMAGE = 8
 """Arrays with fewer rows or columns are no image in which stars can be recognised."""
 
-#: An image of fewer detections that does not solve is looked at once more with this threshold, in
-#: standard deviations: of ten stars half may be between it and the usual one, and the one or two
-#: false ones that it adds to a megapixel do no harm.
+#: An image with fewer detections that does not solve is extracted again with this threshold, in
+#: standard deviations. Half of ten stars may lie between it and the usual threshold, and the one or
+#: two false detections per megapixel that it adds do no harm.
 FEW_DETECTIONS, LOWER_SIGMA = 20, 4.0
 
 
 class Found(NamedTuple):
-    """Stars of what was given, and what it says about itself.
+    """The stars of an input, with the image and the data of its header.
 
     Attributes
     ----------
     stars : ExtractionResult or any form of a list of stars
-        Extracted from the image, or as they were given.
+        Stars extracted from the image, or as they were given.
     image_shape : (int, int) or None
         (height, width) in pixels, where it is known.
     image : object or None
-        The image, if one was given, and
+        The image, if one was given.
     mask : array of bool or None
-        its pixels without a value.
+        Pixels of the image that have no value.
     hints : HeaderHints
-        What its header says about where it looks.
+        Position, scale and rotation from its header.
     time : Time or None
-        When a frame was taken, if it tells.
+        Time of the frame, if it is known.
     """
 
     stars: Any
@@ -63,7 +63,7 @@ class Found(NamedTuple):
 
     @property
     def is_partial(self) -> bool:
-        """Whether there are stars in the image that were not measured."""
+        """Whether the image has stars that were not measured."""
         stars = self.stars
         return isinstance(stars, ExtractionResult) and stars.rejected.get("unmeasured", 0) > 0
 
@@ -75,9 +75,9 @@ def find_stars(
     most: int | None = None,
     deadline: float = math.inf,
 ) -> Found:
-    """Extract the stars of an image, if need be only `most` of them, or take them as they are.
+    """Extract the stars of an image, measuring at most `most`, or take the stars as given.
 
-    `TimeLimitError` where an image takes longer than until `deadline`, as `time.monotonic` tells.
+    Raises `TimeLimitError` if this does not end before `deadline`, by `time.monotonic`.
     """
     options = dict(extraction or {})
     arguments.check_keywords(options, extract_centroids, "extraction")
@@ -114,7 +114,7 @@ def find_stars(
 
 
 def _opened(given: Any) -> Any:
-    """Read the frame of a path or of an object that holds one; rows of numbers are an array."""
+    """Read the frame of a path or of an object that holds one; make an array of rows."""
     if isinstance(given, str | os.PathLike):
         return read_frame(Path(given))
     if isinstance(given, Found | ExtractionResult):
@@ -125,7 +125,7 @@ def _opened(given: Any) -> Any:
 
 
 def _hints_of(given: Any, image_shape: tuple[int, int]) -> HeaderHints:
-    """Tell what the header of a frame, or of astropy's NDData, says."""
+    """Return the hints in the header of a frame or of astropy's NDData."""
     if isinstance(given, Frame):
         return given.hints
     header, wcs = getattr(given, "meta", None), getattr(given, "wcs", None)
@@ -136,12 +136,12 @@ def _hints_of(given: Any, image_shape: tuple[int, int]) -> HeaderHints:
 
 
 def held_frame(given: Any) -> Frame | None:
-    """Frame of an object that holds one; `None` of anything else, an HDU with a table included."""
+    """Return the frame that an object holds; `None` for others, such as an HDU with a table."""
     return None if getattr(given, "is_image", True) is False else frame_of(given)
 
 
 def _is_of_rows(given: Any) -> bool:
-    """Whether these are lists of numbers with more of them than a star has: rows of an image."""
+    """Whether this is a list of image rows: lists of numbers, longer than a star's three."""
     rows = given if isinstance(given, list | tuple) else ()
     return len(rows) > 0 and all(
         isinstance(row, list | tuple) and len(row) == len(rows[0]) > 3 for row in rows
@@ -149,7 +149,7 @@ def _is_of_rows(given: Any) -> bool:
 
 
 def _is_image(given: Any) -> bool:
-    """Whether something with pixels was given, and not positions: those have two or three columns.
+    """Whether this is an image, and not positions, which have two or three columns.
 
     Tables, structured arrays, lists and objects hold positions.
     """
@@ -179,7 +179,7 @@ def choose_database(
     *,
     progress: Progress = None,
 ) -> PatternDatabase:
-    """Take the database given, or the one that serves the field of view."""
+    """Return the given database, or the default one for the field of view."""
     if projection is not None and (camera_model is not None or fov_deg is None):
         raise InputError(
             "projection: it needs a field of view, and a camera model has its own; "
@@ -207,7 +207,7 @@ def start_cameras(
     image_shape: tuple[int, int] | None,
     parity_flip: bool | None = None,
 ) -> list[CameraModel | None]:
-    """Cameras to start from, the likelier first: the image of a fisheye may be mirrored."""
+    """Return the cameras to start from, the likelier first: a fisheye image may be mirrored."""
     if projection is None or fov_deg is None:
         return [camera_model]
     if image_shape is None:
@@ -234,7 +234,7 @@ def common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tuple
 
 
 def more_stars(found: Found, extraction: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell how to extract more stars of an image that does not solve; nothing if there are none."""
+    """Return options that extract more stars of an image that does not solve; empty if none do."""
     if found.is_partial and "max_measured" not in extraction:
         return {"max_measured": None}
     stars = found.stars

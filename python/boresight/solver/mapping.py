@@ -34,13 +34,13 @@ class Intrinsics(NamedTuple):
     Attributes
     ----------
     names : tuple of str
-        The m parameters.
+        Names of the m parameters.
     cov : ndarray of shape (m, m)
         Their covariance.
     cross_cov : ndarray of shape (m, 3)
         Their covariance with the attitude of one frame.
     systematic_px : float
-        Error per axis that the positions of all frames have in common.
+        Position error per axis that all frames have in common, px.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Intrinsics(NamedTuple):
 
     @classmethod
     def of_frame(cls, solved: core.Solution) -> Intrinsics | None:
-        """Those of a lens that was fitted to one frame, if one was."""
+        """Return the intrinsics of a lens that was fitted to one frame; None without one."""
         if solved.lens is None:
             return None
         names, joint = solved.lens
@@ -60,7 +60,7 @@ class Intrinsics(NamedTuple):
 
 @named
 class SkyMapping:
-    """Pixels to the sky and back: the part of a `Solution` that maps."""
+    """Base class of `Solution` that converts pixels to sky positions and back."""
 
     __slots__ = ("_core", "_intrinsics", "_magnitudes", "_place", "_solve_time_ms")
 
@@ -89,7 +89,7 @@ class SkyMapping:
 
     @property
     def _all_intrinsics(self) -> Intrinsics | None:
-        """Those of a calibration, or of the lens that was fitted to the frame."""
+        """Intrinsics from a calibration, or of the lens that was fitted to the frame."""
         if self._intrinsics is not None:
             return self._intrinsics
         return Intrinsics.of_frame(self._core)
@@ -123,7 +123,7 @@ class SkyMapping:
         return_cov: bool = False,
         source: Literal["star", "near"] = "star",
     ) -> tuple[Any, ...]:
-        """Sky positions that pixels see.
+        """Convert pixels to sky positions.
 
         Parameters
         ----------
@@ -135,9 +135,10 @@ class SkyMapping:
         return_cov : bool
             Also return the covariance of the sky positions. Default False.
         source : {"star", "near"}
-            "star": the position of a star, free of the aberration that was taken out. "near":
-            the direction of a meteor, a satellite or an aircraft, which moves with the observer
-            and has no stellar aberration; refraction is taken out of both. Default "star".
+            "star": the position of a star, corrected for the aberration that the solver took into
+            account. "near": the direction of a meteor, a satellite or an aircraft, which moves with
+            the observer and has no stellar aberration. Both are corrected for refraction. Default
+            "star".
 
         Returns
         -------
@@ -150,15 +151,15 @@ class SkyMapping:
         Raises
         ------
         InputError
-            If the shapes do not go together, or `source` is unknown.
+            If the shapes do not broadcast, or `source` is unknown.
 
         Notes
         -----
-        The covariance holds that of the positions, of the attitude and of what was fitted of the
-        camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
-        positions of all frames have in common (`CalibrationResult.systematic_px`). A solution by
-        the solver alone takes what it did not fit to be exact: distortion that the camera has, and
-        its model does not, is not in it.
+        The covariance includes the uncertainty of the positions, of the attitude and of the fitted
+        camera parameters. In solutions of `boresight.calibrate` it includes all intrinsics, and the
+        error that the positions of all frames have in common (`CalibrationResult.systematic_px`). A
+        solution by the solver alone assumes that the parameters it did not fit are exact:
+        distortion that the camera model lacks is not included.
         """
         if source not in ("star", "near"):
             raise InputError(f"source: {source!r} is unknown; give 'star' or 'near'")
@@ -189,7 +190,7 @@ class SkyMapping:
         return *position, on_sky.reshape(*shape, 2, 2)
 
     def _pixel_cov(self, pixels: Floats) -> Floats:
-        """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
+        """Covariance (n, 2, 2) of the model's positions of stars seen at these pixels, px²."""
         intrinsics = self._all_intrinsics
         if intrinsics is not None:
             names, cov, cross, common = intrinsics
@@ -211,7 +212,7 @@ class SkyMapping:
         per_px = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 3]], axis=-1)
         flat = np.hypot(sky[:, 0], sky[:, 1])
         with np.errstate(invalid="ignore", divide="ignore"):
-            # At the pole itself, east is where right ascension 0 has it.
+            # At the pole, east is defined as at right ascension 0.
             cos, sin = np.where(flat > 0, sky[:, :2].T / flat, [[1.0], [0.0]])
         zero = np.zeros_like(flat)
         east = np.stack([-sin, cos, zero], axis=-1)
@@ -221,7 +222,7 @@ class SkyMapping:
     def world_to_pixel(
         self, ra: ArrayLike | SkyCoord, dec: ArrayLike | None = None
     ) -> tuple[Floats, Floats]:
-        """Pixels that see positions of the sky.
+        """Convert sky positions to pixels.
 
         Parameters
         ----------
@@ -232,8 +233,8 @@ class SkyMapping:
         Returns
         -------
         x, y : float or ndarray
-            Pixels from the image centre, also beyond the detector's edge; NaN where the camera
-            cannot see: behind it, or too far off for its distortion to be known.
+            Pixels from the image centre, also beyond the detector's edge; NaN for positions behind
+            the camera, or so far off-axis that its distortion is not known.
         """
         if dec is None:
             try:
@@ -250,7 +251,7 @@ class SkyMapping:
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 
     def lens_holds(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_] | np.bool_:
-        """Where the matched stars hold the lens, rather than an extrapolation.
+        """Test whether pixels lie where the matched stars determine the lens.
 
         Parameters
         ----------
@@ -260,9 +261,9 @@ class SkyMapping:
         Returns
         -------
         bool or ndarray of bool
-            Whether the pixel is among the matched stars: in their convex hull, or no farther
+            True if the pixel is among the matched stars: in their convex hull, or no farther
             outside than the mean distance between them. Elsewhere a fitted lens is extrapolated,
-            and `pixel_to_world` with `return_cov` tells how its uncertainty grows.
+            and `pixel_to_world` with `return_cov` gives the growth of its uncertainty.
 
         Examples
         --------

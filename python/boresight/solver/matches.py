@@ -1,4 +1,4 @@
-"""Matched stars: made by solving, taken by calibration."""
+"""Matched stars of one frame: a result of solving and the input of calibration."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["Magnitudes", "MatchedStars"]
 
 Floats = NDArray[np.float64]
 
-#: Magnitudes of the stars, or the database that knows them, which is asked when they are needed.
+#: Magnitudes of the stars, or the database from which they are read when needed.
 Magnitudes = Floats | core.Database | None
 
 
 @named
 class MatchedStars:
-    """Stars of one frame with the catalogue stars that they are images of.
+    """Stars of one frame, each with the catalogue star that it was matched to.
 
-    Solving makes it (`Solution.matched_stars`), calibration takes it. It holds how the
-    frame was seen when the stars were matched: camera, attitude and apparent place. The object
-    cannot be changed, and can be pickled.
+    Solving returns this object (`Solution.matched_stars`), and calibration takes it. It includes
+    the camera, attitude and apparent place with which the stars were matched. It is immutable and
+    can be pickled.
 
     Parameters
     ----------
@@ -40,28 +40,28 @@ class MatchedStars:
     directions : array_like, shape (n, 3)
         ICRS unit vectors of the catalogue stars, at the epoch of the frame.
     camera_model : CameraModel
-        The camera with which they were matched.
+        The camera with which the stars were matched.
     quaternion : array_like, shape (4,)
-        The attitude with which they were matched: rotation ICRS to camera, scalar first.
+        The attitude at which the stars were matched: rotation ICRS to camera, scalar first.
     place : ApparentPlace, optional
-        How the stars are displaced in this frame. Default: not at all.
+        Apparent place of the frame: aberration and refraction. Default: neither.
     position_cov : array_like, shape (n, 2, 2), optional
         Covariance of each position in square pixels. Default: unknown.
     brightness : array_like, shape (n,), optional
-        In the units of the centroids. Default: unknown (NaN).
+        Brightness in the units of the centroids. Default: unknown (NaN).
     catalog_ids : array_like of int, shape (n,), optional
         Identifiers of the stars. Default 0.
     centroids : array_like of int, shape (n,), optional
-        Index of each in the list of centroids that was solved. Default: 0 to n - 1.
+        Index of each star in the list of centroids that was solved. Default: 0 to n - 1.
     probability : array_like, shape (n,), optional
-        Probability that the match is no chance. Default 1.
+        Probability that each match is correct. Default 1.
     magnitudes : array_like, shape (n,), optional
         Magnitudes of the catalogue stars. Default: unknown (NaN).
 
     Raises
     ------
     InputError
-        If the columns differ in length, or hold what is not finite.
+        If the columns differ in length, or contain values that are not finite.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class MatchedStars:
 
     @property
     def centroids(self) -> NDArray[np.uint64]:
-        """Index of each in the list of centroids that was solved, shape (n,)."""
+        """Index of each star in the list of centroids that was solved, shape (n,)."""
         return self._core.detections
 
     @property
@@ -169,7 +169,7 @@ class MatchedStars:
 
     @property
     def brightness(self) -> Floats:
-        """In the units of the centroids, shape (n,); NaN where unknown."""
+        """Brightness in the units of the centroids, shape (n,); NaN where unknown."""
         return self._core.brightness
 
     @property
@@ -184,21 +184,22 @@ class MatchedStars:
         return self._magnitudes
 
     def blend_px(self, reach_px: float) -> Floats:
-        """How far the neighbours of each star in the catalogue may draw its image, shape (n,).
+        """Largest shift of each star's image by its neighbours in the catalogue, shape (n,).
 
-        It is the distance of the centre of light of a star and its neighbours from the star, were
-        they all on one side of it. Of two stars that lie closer than their positions can tell,
-        either may have been matched: the fainter one is then off by nearly their distance.
+        This is the distance from the star to the centre of light of the star and its neighbours, if
+        all neighbours lay on the same side. If two stars are too close to be resolved, either of
+        them may have been matched: the position of the fainter one is then wrong by nearly their
+        distance.
 
         Parameters
         ----------
         reach_px : float
-            How near neighbours are, pixels.
+            Largest distance of a neighbour, pixels.
 
         Returns
         -------
         ndarray
-            Pixels; zero where the database of the stars is not known.
+            Shifts in pixels; zero if the database of the stars is not known.
 
         Examples
         --------
@@ -235,22 +236,22 @@ class MatchedStars:
 
     @property
     def probability(self) -> Floats:
-        """Probability that the match is no chance, shape (n,).
+        """Probability that each match is correct, shape (n,).
 
-        That the centroid is its star's, against a background of centroids without a star and stars
-        without a centroid. A solution has those that are at least as probable as 0.7; the sum of
-        ``1 - probability`` is the number of them that is expected to be wrong.
+        The alternative is a background of centroids without a star and stars without a centroid. A
+        solution contains the matches with a probability of at least 0.7. The expected number of
+        wrong ones is the sum of ``1 - probability``.
         """
         return self._core.probability
 
     @property
     def camera_model(self) -> CameraModel:
-        """The camera with which they were matched."""
+        """The camera with which the stars were matched."""
         return CameraModel._from_core(self._core.camera)
 
     @property
     def quaternion(self) -> Floats:
-        """The attitude with which they were matched: rotation ICRS to camera, scalar first."""
+        """The attitude at which the stars were matched: rotation ICRS to camera, scalar first."""
         return np.array(self._core.quaternion)
 
     @property
@@ -262,7 +263,7 @@ class MatchedStars:
         return len(self._core)
 
     def replace(self, **changes: Any) -> MatchedStars:
-        """Make the same matches with some columns changed.
+        """Return a copy with some columns changed.
 
         Parameters
         ----------
@@ -279,12 +280,12 @@ class MatchedStars:
         return stars
 
     def select(self, rows: ArrayLike) -> MatchedStars:
-        """Take some of the matches.
+        """Return some of the matches.
 
         Parameters
         ----------
         rows : array_like of int or bool
-            Numbers of the matches, or a mask.
+            Indices of the matches, or a mask.
 
         Returns
         -------
@@ -301,7 +302,7 @@ class MatchedStars:
     def measured(
         self, centroids: Any, name: str = "centroids", origin: Origin | None = None
     ) -> MatchedStars:
-        """Take positions, their covariance and brightness from a list of centroids.
+        """Return a copy with the positions, covariances and brightness of a list of centroids.
 
         Parameters
         ----------
@@ -310,7 +311,7 @@ class MatchedStars:
         name : str
             Name of the argument in an error.
         origin : {"center", "corner", "fits"}, optional
-            Where its positions are counted from, as for the solver.
+            Origin of its positions, as in `solve_from_centroids`.
 
         Returns
         -------
@@ -328,12 +329,12 @@ class MatchedStars:
         return MatchedStars._from_core(measured, self.place, self._magnitudes)
 
     def weighted(self, position_cov: Floats | None) -> MatchedStars:
-        """Take other covariances of the positions.
+        """Return a copy with other covariances of the positions.
 
         Parameters
         ----------
         position_cov : ndarray, shape (n, 2, 2), or None
-            In square pixels; `None`: unknown.
+            In square pixels; `None` if unknown.
 
         Returns
         -------
@@ -344,7 +345,7 @@ class MatchedStars:
         return MatchedStars._from_core(weighted, self.place, self._magnitudes)
 
     def _arguments(self) -> dict[str, Any]:
-        """Arguments of the constructor that make the same, but for a database's magnitudes."""
+        """Return constructor arguments of an equal object, without magnitudes from a database."""
         return {
             "positions_px": self.positions_px,
             "directions": self.directions,
@@ -367,7 +368,7 @@ class MatchedStars:
         return f"<MatchedStars: {len(self)} stars, {self.camera_model!r}>"
 
 
-#: Arguments of `MatchedStars` with a row for each star.
+#: Arguments of `MatchedStars` with one row per star.
 _COLUMNS = (
     "positions_px",
     "directions",
@@ -381,11 +382,11 @@ _COLUMNS = (
 
 
 def _columns(cov: Floats) -> Floats:
-    """Columns xx, xy and yy of covariances (n, 2, 2)."""
+    """Return the columns xx, xy and yy of covariances (n, 2, 2)."""
     return np.ascontiguousarray(cov.reshape(-1, 4)[:, [0, 1, 3]], dtype=np.float64)
 
 
 def _restore(arguments: dict[str, Any], rotation_matrix: list[list[float]]) -> MatchedStars:
     stars = MatchedStars(**arguments)
-    stars._core = stars._core.turned(rotation_matrix)  # exactly, which a quaternion is not
+    stars._core = stars._core.turned(rotation_matrix)  # exact, unlike a quaternion
     return stars

@@ -1,4 +1,4 @@
-"""Options of solving, checked, and as the extension module takes them."""
+"""Checks the options of solving and converts them for the extension module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AT_REST = ApparentPlace()
 
 
 class SearchOptions(TypedDict, total=False):
-    """Options of `Tracker`: those of `solve_from_centroids`, which explains them, but the hint."""
+    """Options of `Tracker` and `certify`, described in `solve_from_centroids`."""
 
     fov_max_error_deg: float | None
     match_radius: float
@@ -68,11 +68,11 @@ class Prepared(NamedTuple):
     Attributes
     ----------
     place : ApparentPlace
-        How its stars are displaced.
+        Apparent place of the frame: aberration and refraction.
     values : dict
-        Options as the extension module takes them.
+        Options in the form that the extension module takes.
     hint_rules : dict
-        Uncertainty and strictness of a hint.
+        Uncertainty and strictness of hints.
     """
 
     place: ApparentPlace
@@ -92,7 +92,7 @@ class Prepared(NamedTuple):
         attitude_hint: Any = None,
         place: ApparentPlace | None = None,
     ) -> Prepared:
-        """Change what one frame of many has of its own."""
+        """Return a copy with the values that are specific to one frame of many."""
         values = dict(self.values)
         if camera_model is not None:
             values |= {"camera": camera_model._core, "parity_known": True}
@@ -111,9 +111,10 @@ def prepare(
     camera_model: CameraModel | None,
     options: Mapping[str, Any],
 ) -> Prepared:
-    """Check the arguments of `solve_from_centroids`; `options` has all of `SolveOptions`.
+    """Check the arguments of `solve_from_centroids`; `options` has all keys of `SolveOptions`.
 
-    Trackers call this thousands of times a second: what is left at its default is not looked at.
+    Trackers call this function thousands of times a second, so work for arguments at their defaults
+    is avoided.
     """
     flipped = options["parity_flip"]
     camera = _camera(camera_model, image_shape)
@@ -150,7 +151,7 @@ def prepare(
 
 
 def _with_parity(camera: CameraModel, flipped: bool, *, is_given: bool) -> CameraModel:
-    """Turn a camera that was not given the way round that was."""
+    """Give a default camera the given parity; a given camera must already have it."""
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"parity_flip: {flipped!r} is neither True nor False; give one of them")
     if flipped == camera.parity_flip:
@@ -166,7 +167,7 @@ def _with_parity(camera: CameraModel, flipped: bool, *, is_given: bool) -> Camer
 def _lens(
     lens: LensModel | None, camera_model: CameraModel | None
 ) -> tuple[str | None, int | None]:
-    """Form and order of the lens that is to be fitted: none of a camera that is known."""
+    """Form and order of the lens to be fitted; by default "none" if the camera is known."""
     if lens is None:
         return None if camera_model is None else "none", None
     if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
@@ -182,8 +183,9 @@ def _lens(
 
 
 def detections(centroids: Any, origin: Origin | None, frame: Prepared) -> dict[str, Any]:
-    """Positions, brightness and covariance of centroids as the extension module takes them."""
-    # Trackers solve thousands of such lists a second. Stars just outside are no rarity.
+    """Return positions, brightness and covariance of centroids for the extension module."""
+    # Shortcut for plain arrays: trackers solve thousands of them a second. Stars just outside the
+    # image are common, so these are allowed.
     camera = frame.values["camera"]
     if origin is None and core.are_plain(centroids, camera, FARTHEST_FROM_CENTER):
         return {"stars": centroids, "covariance": None}
@@ -191,7 +193,7 @@ def detections(centroids: Any, origin: Origin | None, frame: Prepared) -> dict[s
 
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:
-    """Take the apparent place given, or that of an observer of the velocity given."""
+    """Return the given apparent place, or that of an observer with the given velocity."""
     if velocity is None:
         return AT_REST if place is None else place
     if place is not None:
@@ -201,7 +203,7 @@ def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentP
 
 
 def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
-    """Make the camera to start from; a pinhole one when only the image's shape is known."""
+    """Return the camera to start from: a pinhole one if only the image's shape is known."""
     if image_shape is None:
         if camera_model is None:
             raise InputError(
@@ -211,7 +213,7 @@ def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | Non
     if camera_model is None:
         try:
             return _pinhole(tuple(image_shape))
-        except TypeError:  # not a pair at all: say so
+        except TypeError:  # not a pair: `from_fov` raises the error
             return CameraModel.from_fov(90.0, image_shape)
     if tuple(image_shape) != camera_model.image_shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Outcome of a search: the solution, or word of why there is none."""
+"""Converts the outcome of a search to a solution, or logs why there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["log", "solution_of"]
 def solution_of(
     outcome: core.Outcome, place: ApparentPlace, num_stars: int, database: PatternDatabase
 ) -> Solution | None:
-    """Give the solution of an outcome; why there is none goes to the log."""
+    """Return the solution of an outcome; if there is none, log the reason."""
     solved = outcome.solution
     if solved is None:
         log(
@@ -31,7 +31,7 @@ def solution_of(
 
 
 def log(message: str, *values: Any) -> None:
-    """Tell why there is no solution to who listens; few do, and `logging` takes time to import."""
+    """Log a message. `logging` is imported only here, because the import takes time."""
     import logging
 
     logging.getLogger("boresight").info(message, *values)

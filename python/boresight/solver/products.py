@@ -1,8 +1,8 @@
-"""Files about a solution for other programs: the tables of Astrometry.net, and regions of DS9.
+"""Writes a solution for other programs: tables of Astrometry.net, and regions of DS9.
 
-Names, types and meaning of the columns are those of the files that `solve-field` writes beside a
-frame; pixels in them are FITS pixels, the first at (1, 1), and rows are counted from 0. Units are
-written as the FITS standard has them (pix, deg), and positions of stars as doubles.
+Names, types and meaning of the columns are those of the files that `solve-field` writes next to a
+frame. Pixel positions are FITS pixels, the first at (1, 1); row numbers start at 0. Units follow
+the FITS standard (pix, deg), and star positions are doubles.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def correspondences(solution: Solution) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``field_x``, ``field_y``, ``field_ra``, ``field_dec``: the star in the frame and where it
-        looks; ``index_x``, ``index_y``, ``index_ra``, ``index_dec``: the catalogue's, where the
-        solution images it; ``index_id``: the star's row in the ``.rdls`` file; ``field_id``: the
-        centroid's row in the list that was solved, and so in the ``.axy`` file if the list is
-        brightest first, as extraction gives it; ``match_weight``: the probability that the match
-        is no chance; ``mag`` and ``id``: the star's magnitude and its number in the catalogue;
-        ``FLUX``: of the centroid.
+        ``field_x``, ``field_y``, ``field_ra``, ``field_dec``: pixel position and sky position of
+        the star in the frame; ``index_x``, ``index_y``, ``index_ra``, ``index_dec``: the same of
+        the catalogue star, with the pixel position by the solution; ``index_id``: the star's row in
+        the ``.rdls`` file; ``field_id``: the centroid's row in the list that was solved, and so in
+        the ``.axy`` file if the list is brightest first, as extraction gives it; ``match_weight``:
+        the probability that the match is correct; ``mag`` and ``id``: the star's magnitude and
+        identifier in the catalogue; ``FLUX``: the brightness of the centroid.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def write_corr(path: PathLike, solution: Solution) -> Path:
 def write_rdls(path: PathLike, solution: Solution) -> Path:
     """Write the matched catalogue stars as an ``.rdls`` file: RA, DEC, mag and id.
 
-    `solve-field` writes also those stars of its index that lie in the frame and did not match.
+    `solve-field` also writes the stars of its index that lie in the frame and did not match.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def write_rdls(path: PathLike, solution: Solution) -> Path:
 def write_axy(path: PathLike, stars: Centroids, image_shape: tuple[int, int]) -> Path:
     """Write the stars of a frame as an ``.axy`` file: X, Y, FLUX and BACKGROUND, brightest first.
 
-    Such a file can be solved by `solve-field` in the place of an image.
+    `solve-field` can solve such a file in place of an image.
 
     Parameters
     ----------
@@ -196,17 +196,17 @@ def write_axy(path: PathLike, stars: Centroids, image_shape: tuple[int, int]) ->
 
 @named
 def write_regions(path: PathLike, solution: Solution, stars: Centroids | None = None) -> Path:
-    """Write a region file for DS9: circles about the stars, crosses where the catalogue has them.
+    """Write a region file for DS9: circles around the stars, crosses at the catalogue positions.
 
     Parameters
     ----------
     path : path-like
         File to create or replace.
     solution : Solution
-        Its matched stars are green circles in pixels, those of the catalogue crosses on the sky
-        with their numbers.
+        The solution. Its matched stars are drawn as green circles in pixels, the catalogue stars as
+        crosses on the sky, labelled with their identifiers.
     stars : Centroids, optional
-        All stars of the frame: those that did not match are yellow circles.
+        All stars of the frame. Stars that did not match are drawn as yellow circles.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def _set_units(table: Table) -> None:
 def _write(
     path: PathLike, table: Table, image_shape: tuple[int, int], kind: str | None = None
 ) -> Path:
-    """Write a table after a primary HDU that tells the image's size and the kind of file."""
+    """Write a table after a primary HDU that records the image's size and the kind of file."""
     import io
 
     from astropy.io import fits

@@ -1,4 +1,4 @@
-"""Other arguments with which a frame that does not solve may do so."""
+"""Tries other arguments with which a frame that does not solve may solve."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from boresight.solver.findings import Finding
 from boresight.solver.solution import Solution
 from boresight.solver.solve import likeliest, solve_from_centroids
 
-#: Light of which all is below this may be magnitudes: those of stars are, their counts seldom.
+#: If every brightness is below this value, the numbers may be magnitudes: magnitudes of stars
+#: always are below, counts seldom.
 MOST_MAGNITUDE = 35.0
 
-#: Match radius and tolerance that lenses without a camera model need.
+#: Match radius and pattern tolerance for distorted lenses without a camera model.
 WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR = 0.03, 0.01
 
-#: Fields of view for which the default databases of wide and of narrow fields serve.
+#: Fields of view that select the default databases of wide and of narrow fields, degrees.
 WIDE_FOV_DEG, NARROW_FOV_DEG = 80.0, 2.0
 
-#: A fisheye shows many stars: with fewer it is not tried.
+#: Least number of stars with which fisheyes are tried: a fisheye shows many stars.
 FISHEYE_STARS = 30
 
-#: Their field of view, if the circle of the sky fills the frame.
+#: Field of view of a fisheye whose circle of the sky fills the frame, degrees.
 ALL_SKY_FOV_DEG = 180.0
 
 
 def brightness(case: Case) -> Finding | None:
-    """Try the brightness as magnitudes."""
+    """Try the brightness column as magnitudes."""
     stars = case.stars
     if case.extraction is not None or not len(stars) or (stars.brightness >= MOST_MAGNITUDE).any():
         return None
@@ -73,7 +74,7 @@ def camera(case: Case) -> Finding | None:
 
 
 def hint(case: Case) -> Finding | None:
-    """Leave out the hint."""
+    """Try without the hint."""
     if case.frame.values["hint"] is None:
         return None
     solution = case.solve(hint=None)
@@ -104,7 +105,7 @@ def field_of_view(case: Case) -> Finding | None:
 
 
 def wider(fov_deg: float, solution: Solution) -> Finding:
-    """Tell the field of view of a frame that solves without the one given, which was too narrow."""
+    """Report the field of view of a frame that solves without the given, too narrow one."""
     fov = solution.fov_deg
     text = (
         f"it is {fov:.2f} degrees, and not {fov_deg:g}, which no catalogue serves; give "
@@ -114,7 +115,7 @@ def wider(fov_deg: float, solution: Solution) -> Finding:
 
 
 def header(case: Case) -> Finding | None:
-    """Use the header that was not, or leave out the one that was relied upon."""
+    """Try with the header if it was ignored, or without it if it was relied upon."""
     use, hints = case.request.header, case.found.hints
     if use == "only":
         solution = case.solve(**case.free())
@@ -135,7 +136,7 @@ def header(case: Case) -> Finding | None:
 
 
 def match_radius(case: Case) -> Finding | None:
-    """Try a lens that displaces the stars farther."""
+    """Try a larger match radius, for a lens that displaces the stars farther."""
     wide = {"match_radius": WIDE_MATCH_RADIUS, "match_max_error": WIDE_MATCH_MAX_ERROR}
     changes: Any = {"hint": None, "parity_known": False} | wide
     solution = case.solve(**changes)
@@ -149,7 +150,7 @@ def database(case: Case) -> Finding | None:
     """Try databases for other fields of view."""
     free = case.free() | {"fov_estimate": None, "fov_max_error": None}
     default, wide = case.default_database(None), case.default_database(WIDE_FOV_DEG)
-    # That of narrow fields takes long to make.
+    # The database of narrow fields takes long to generate, so it is used only if it exists.
     for other in (default, kept_default(NARROW_FOV_DEG), wide):
         if other is None or not (
             other.min_fov_deg < 0.9 * case.database.min_fov_deg
@@ -170,13 +171,13 @@ def database(case: Case) -> Finding | None:
 
 
 def all_sky(case: Case) -> Finding | None:
-    """Try a fisheye of which the circle of the sky fills the frame."""
+    """Try a fisheye whose circle of the sky fills the frame."""
     fov_deg = case.request.fov_deg
     return _fisheye(case, ALL_SKY_FOV_DEG if fov_deg is None else fov_deg)
 
 
 def projection(case: Case) -> Finding | None:
-    """Try any fisheye."""
+    """Try a fisheye with any field of view."""
     return _fisheye(case, None)
 
 
@@ -218,10 +219,10 @@ def _solve_attempt(case: Case, attempt: Attempt) -> Solution | None:
 
 
 def of_arguments() -> Iterator[Callable[[Case], Finding | None]]:
-    """Give the tries of other arguments that take little time, the easiest to get wrong first."""
+    """Yield the quick tries of other arguments, the most frequent mistakes first."""
     yield from (brightness, camera, hint, header, field_of_view)
 
 
 def of_last_resort() -> Iterator[Callable[[Case], Finding | None]]:
-    """Give those that take longer."""
+    """Yield the tries of other arguments that take longer."""
     yield from (match_radius, database, projection)

@@ -1,4 +1,4 @@
-"""Measures of a frame's stars and pixels that tell what is wrong with it."""
+"""Measures a frame's stars and pixels to find out what is wrong with the frame."""
 
 from __future__ import annotations
 
@@ -12,55 +12,60 @@ from numpy.typing import NDArray
 from boresight.extraction.extract import ExtractionResult
 from boresight.solver.solution import Solution
 
-#: Stars are trailed if half of them are longer than wide by this, ...
+#: Least median elongation of trailed stars.
 TRAILED_ELONGATION = 1.4
-#: ... and their axes point the same way: length of the mean of the directions, 0 to 1.
+#: Least alignment of the long axes of trailed stars: length of the mean direction, 0 to 1.
 TRAILED_ALIGNMENT = 0.7
 
-#: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
+#: Stars wider than this, in pixels, are out of focus: in focus, their FWHM is 1 to 4 pixels.
 DEFOCUSED_FWHM_PX = 6.0
 
-#: Stars longer along rows or columns by this, all of them, may be those of pixels that are not
-#: square, radians from the axis.
+#: If the stars are longer along rows or columns by this factor, with their axes within this angle
+#: (radians) of the rows or columns, the pixels may not be square.
 STRETCHED, AXIS_ANGLE = 1.04, 0.15
-#: Sides of a pixel differ by less than this factor; what is longer is a trail.
+#: Largest ratio of a pixel's sides; stars longer than that are trails.
 LARGEST_RATIO = 2.1
 
-#: The frame is divided into so many parts in each axis to see where the stars are.
+#: Number of tiles along each axis in which the stars of a frame are counted.
 TILES = 6
-#: A tile is crowded if it has so many times the median tile's stars, and more than this.
+#: A tile is crowded if it has more than this multiple of the median tile's stars, and more than
+#: this number.
 CROWDED, FEWEST_CROWDED = 4.0, 8
 
-#: Ratio of the ninth to the first decile of the stars' SNR: noise has less, any sky has more.
+#: Ratio of the ninth to the first decile of the detections' SNR: noise has a smaller ratio, any sky
+#: a larger one.
 NOISE_SPREAD = 3.0
-#: Brighter detections are no noise.
+#: SNR of the ninth decile above which the detections are not noise.
 NOISE_SNR = 20.0
-#: Fewer detections have no deciles.
+#: Least number of detections for which deciles are computed.
 FEWEST_FOR_SPREAD = 50
 
-#: Pixels this many sigmas from the background are stars, above, or those of a negative, below.
+#: Pixels this many standard deviations above the background are stars; pixels as far below it are
+#: stars of a negative.
 OUTSTANDING_SIGMAS = 8.0
-#: A negative has so many outstanding pixels, and so many times as many dark ones as bright ones.
+#: A negative has more than this number of outstanding dark pixels, and more than this multiple of
+#: the number of outstanding bright ones.
 FEWEST_OUTSTANDING, DARK_OVER_BRIGHT = 20, 5.0
 
 
-#: Fewer matched stars tell no ratio of a pixel's sides; nor do those farther from the axis.
+#: Least number of matched stars from which a pixel ratio is fitted, and least cosine of their angle
+#: from the optical axis.
 FEWEST_FOR_STRETCH, LEAST_COSINE = 6, 0.2
 
 
 class Shape(NamedTuple):
-    """The median image of a frame's stars.
+    """Median shape of the images of a frame's stars.
 
     Attributes
     ----------
     fwhm_px, length_px : float
-        Width, the mean of both axes, and extent along the longer axis.
+        Mean FWHM of both axes, and length along the longer axis.
     elongation : float
         Ratio of the axes.
     alignment : float
-        How far the longer axes point the same way, 0 to 1.
+        Alignment of the longer axes, from 0 (random) to 1 (all parallel).
     angle_deg : float
-        Where they point, from +x towards +y, 0 to 180.
+        Direction of the longer axes, from +x towards +y, 0 to 180 degrees.
     width_over_height : float
         Ratio of the extents along x and y.
     """
@@ -79,7 +84,7 @@ class Shape(NamedTuple):
 
     @property
     def is_along_axes(self) -> bool:
-        """Whether they are longer along the rows, or the columns."""
+        """Whether the stars are elongated along the rows or the columns."""
         from_axis = abs(math.remainder(math.radians(self.angle_deg), math.pi / 2))
         longer = max(self.width_over_height, 1 / self.width_over_height)
         is_stretched = STRETCHED < longer < LARGEST_RATIO
@@ -98,13 +103,13 @@ def shape_of(stars: Any) -> Shape:
     if len(cov) < 3:
         return ROUND
     elongation = float(np.median(stars.elongation[known]))
-    # Twice the angle, so that both ends of an axis are one direction.
+    # The angle is doubled, so that both ends of an axis are the same direction.
     axes = cov[:, 0, 0] - cov[:, 1, 1] + 2j * cov[:, 0, 1]
     mean = complex(np.mean(axes / np.maximum(np.abs(axes), np.finfo(float).tiny)))
     longest = np.sqrt(np.linalg.eigvalsh(cov)[:, 1])
     return Shape(
         fwhm_px=float(np.median(stars.fwhm[known])),
-        # A uniform line has a standard deviation of its length over the root of 12.
+        # The standard deviation of a uniform line is its length over the root of 12.
         length_px=float(np.median(longest)) * math.sqrt(12.0),
         elongation=elongation,
         alignment=abs(mean),
@@ -114,7 +119,7 @@ def shape_of(stars: Any) -> Shape:
 
 
 def blur_of(found: ExtractionResult, stars: Any) -> Literal["trailing", "defocus"] | None:
-    """Tell what has spoilt the images of most stars, if they are."""
+    """Return the kind of blur of most stars, or None if they are sharp."""
     shape = shape_of(stars)
     if shape.is_trailed or found.rejected["elongated"] > len(stars):
         return "trailing"
@@ -132,9 +137,10 @@ def is_noise(stars: Any) -> bool:
 
 
 def stretch_of(solution: Solution) -> tuple[float, float]:
-    """Height of a pixel over its width that the matched stars tell, and its standard error.
+    """Fit the height of a pixel over its width to the matched stars; return it with its error.
 
-    From an affine fit of the positions in the tangential plane to the pixels, by least squares.
+    The positions in the tangential plane are fitted by an affine function of the pixels, by least
+    squares. The error is the standard error.
     """
     matched = solution.matched_stars
     pixels = matched.positions_px
@@ -159,9 +165,9 @@ def stretch_of(solution: Solution) -> tuple[float, float]:
 
 
 def is_negative(pixels: NDArray[np.float32], found: ExtractionResult) -> bool:
-    """Whether what stands out of the background is dark."""
+    """Whether most pixels that stand out from the background are dark."""
     dark = bright = 0
-    # Each place of the colours' mosaic, or of two amplifiers in turn, has a background of its own.
+    # Each position of a colour mosaic, or of alternating amplifiers, has a separate background.
     for row, column in product(range(2), range(2)):
         part = pixels[row::2, column::2]
         if not np.isfinite(part).any():
@@ -175,12 +181,12 @@ def is_negative(pixels: NDArray[np.float32], found: ExtractionResult) -> bool:
 
 
 def counts(xy: NDArray[np.float64], image_shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Stars in each of `TILES` x `TILES` parts of the frame."""
+    """Return the number of stars in each of `TILES` x `TILES` tiles of the frame."""
     return np.bincount(_tiles(xy, image_shape), minlength=TILES**2).reshape(TILES, TILES)
 
 
 def crowded(xy: NDArray[np.float64], image_shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Whether each star is in a part of the frame that has many times what others have."""
+    """Whether each star is in a tile that has many times the stars of the median tile."""
     number = counts(xy, image_shape).ravel()
     most = max(CROWDED * float(np.median(number)), FEWEST_CROWDED)
     return (number > most)[_tiles(xy, image_shape)]

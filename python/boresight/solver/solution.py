@@ -1,4 +1,4 @@
-"""The solution of one frame: where every pixel looks."""
+"""The solution of one frame: its attitude, its camera, and the sky position of every pixel."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Solution(SkyExports):
 
     Pixels are measured from the image's centre: ``x = column - width / 2`` and
     ``y = row - height / 2``.
-    Sky positions are ICRS, degrees; if an observer's velocity was given to the solver, stellar
-    aberration is removed again, so that they are ICRS in every case.
+    Sky positions are ICRS, degrees. If an observer's velocity was given to the solver, stellar
+    aberration is removed, so that positions are ICRS in every case.
 
     Solutions are immutable and can be pickled.
 
@@ -79,19 +79,19 @@ class Solution(SkyExports):
         solve_time_ms: float = 0.0,
         intrinsics: Intrinsics | None = None,
     ) -> Solution:
-        """Make a solution of matched stars and how they were matched.
+        """Make a solution from matched stars.
 
         Parameters
         ----------
         matches : MatchedStars
             The stars, with the camera, the attitude and the apparent place of the solution.
         covariance : array_like, shape (n, n), optional
-            Covariance of the first n parameters of `covariance`, such as the attitude's three.
-            Default: zero.
+            Covariance of the first n parameters of `Solution.covariance`, such as the attitude's
+            three. Default: zero.
         probability : float
-            Bound on the probability that chance gives such a match. Default 0.
+            Upper bound on the probability that such a match arises by chance. Default 0.
         solve_time_ms : float
-            Time that solving took. Default 0.
+            Time that solving took, ms. Default 0.
         intrinsics : Intrinsics, optional
             Uncertainty of the intrinsics, from a calibration.
 
@@ -127,15 +127,15 @@ class Solution(SkyExports):
     def camera_model(self) -> CameraModel:
         """The camera, with the focal length and parity found on this frame.
 
-        With the lens that was asked for by the argument `lens` of the solver. If that was not
-        given, nor a camera model, and the stars show distortion (by five standard deviations), it
-        has a radial term and, as significant, an optical centre.
+        Its lens is of the form that the argument `lens` of the solver asked for. If neither `lens`
+        nor a camera model was given, and the stars show distortion (by five standard deviations),
+        it has a radial term and, if significant, an optical centre.
         """
         return CameraModel._from_core(self._core.matches.camera)
 
     @property
     def center(self) -> SkyCoord:
-        """Where the image's centre looks, as a SkyCoord in ICRS."""
+        """Sky position of the image's centre, as a SkyCoord in ICRS."""
         from astropy.coordinates import SkyCoord
 
         return SkyCoord(self.ra_deg, self.dec_deg, unit="deg")
@@ -152,7 +152,7 @@ class Solution(SkyExports):
 
     @property
     def pixel_scale(self) -> Quantity:
-        """Angle of a pixel at the optical axis, arcsec per pixel."""
+        """Angular size of a pixel at the optical axis, arcsec per pixel."""
         return _quantity(self.camera_model.pixel_scale_arcsec, "arcsec / pix")
 
     @property
@@ -162,7 +162,7 @@ class Solution(SkyExports):
 
     @property
     def time(self) -> Time | None:
-        """Time of the frame (UTC), if the solver was given it with the `place`."""
+        """Time of the frame (UTC); `None` unless it was given to the solver with the `place`."""
         from astropy.time import Time
 
         epoch = self._place.epoch
@@ -185,31 +185,31 @@ class Solution(SkyExports):
 
     @property
     def rotation_matrix_icrs_to_camera(self) -> Floats:
-        """The same rotation as a (3, 3) matrix; its rows are the camera's axes in ICRS."""
+        """Rotation ICRS to camera as a (3, 3) matrix; its rows are the camera's axes in ICRS."""
         return np.array(self._core.matches.rotation_matrix)
 
     @property
     def attitude_cov_rad2(self) -> Floats:
         """Covariance (3, 3) of the attitude, as a rotation about the camera's x, y, z axes, rad².
 
-        The first rows and columns of `covariance`. Elements (0, 0) and (1, 1) are the pointing
-        errors along y and x, (2, 2) that of the roll.
+        These are the first rows and columns of `covariance`. Elements (0, 0) and (1, 1) are the
+        variances of the pointing along y and x, (2, 2) is the variance of the roll.
         """
         return self.covariance[:3, :3]
 
     @property
     def covariance(self) -> Floats:
-        """Covariance (7, 7) of all that was fitted.
+        """Covariance (7, 7) of the fitted parameters.
 
-        In this order: rotation about the camera's x, y, z axes (rad), focal length (px), radial
-        coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
-        because it was given or the frame did not ask for it, has rows and columns of zeros; in the
-        solutions of `boresight.calibrate`, whose camera has a covariance of its own
-        (`CalibrationResult.covariance`), and in those with a `lens` that was fitted, all but the
-        attitude's.
+        The order is: rotation about the camera's x, y, z axes (rad), focal length (px), radial
+        coefficient k1 of `camera_model`, its optical centre's x and y (px). Parameters that were
+        not fitted, because they were given or not significant, have rows and columns of zeros. In
+        solutions of `boresight.calibrate`, whose camera has a separate covariance
+        (`CalibrationResult.covariance`), and in solutions with a fitted `lens`, all parameters but
+        the attitude have zeros.
 
-        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
-        ``2 n - p`` degrees of freedom for `p` parameters.
+        The covariance is ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual
+        variance over ``2 n - p`` degrees of freedom for `p` parameters.
         """
         return self._core.covariance
 
@@ -225,28 +225,28 @@ class Solution(SkyExports):
 
     @property
     def matched_catalog_ids(self) -> NDArray[np.int64]:
-        """Catalogue number of each matched centroid's star, shape (n,)."""
+        """Catalogue identifier of each matched star, shape (n,)."""
         return self._core.matches.ids
 
     @property
     def matched_directions(self) -> Floats:
         """ICRS unit vectors of the matched stars, shape (n, 3).
 
-        At the epoch of the `place` for stars of Hipparcos; of others, or without an epoch, at that
-        of the database.
+        Hipparcos stars are at the epoch of the `place`. Other stars, and all stars if the `place`
+        has no epoch, are at the epoch of the database.
         """
         return self._core.matches.directions
 
     @property
     def matched_stars(self) -> MatchedStars:
-        """The matched stars: their pixels, catalogue numbers and directions, and probabilities."""
+        """The matched stars: their pixels, catalogue identifiers, directions and probabilities."""
         return MatchedStars._from_core(self._core.matches, self._place, self._magnitudes)
 
     @property
     def star_database(self) -> str | None:
-        """Stars and patterns with which the frame was solved, in words.
+        """Description of the star database with which the frame was solved, as text.
 
-        None of a solution that was made of matches or read back.
+        None for a solution that was made from matches or unpickled.
 
         Examples
         --------
@@ -268,13 +268,13 @@ class Solution(SkyExports):
 
     @property
     def matches(self) -> QTable:
-        """The matched stars as a table with units, a row each.
+        """The matched stars as a table with units, one row per star.
 
         Columns: ``centroid`` (index in the list that was solved), ``x`` and ``y`` (measured, pixels
-        from the image's centre), ``sky`` (where it looks there: a SkyCoord), ``catalog_id``,
-        ``catalog_sky`` (the star, at the epoch of the match), ``magnitude`` (of the catalogue; NaN
-        where unknown), ``residual`` (angle between the two) and ``probability`` (that the match is
-        no chance).
+        from the image's centre), ``sky`` (sky position of that pixel: a SkyCoord), ``catalog_id``,
+        ``catalog_sky`` (catalogue position at the epoch of the match), ``magnitude`` (of the
+        catalogue; NaN where unknown), ``residual`` (angle between the two positions) and
+        ``probability`` (that the match is correct).
 
         See Also
         --------
@@ -294,27 +294,27 @@ class Solution(SkyExports):
 
     @property
     def residuals_arcsec(self) -> Floats:
-        """Angle between each matched centroid and its star, shape (n,)."""
+        """Angle between each matched centroid and its star, arcsec, shape (n,)."""
         return self._core.matches.residuals * ARCSEC_PER_RADIAN
 
     @property
     def rmse_arcsec(self) -> float:
-        """Root mean square of the residuals."""
+        """Root mean square of the residuals, arcsec."""
         return float(np.sqrt(np.mean(self.residuals_arcsec**2)))
 
     @property
     def p90e_arcsec(self) -> float:
-        """90th percentile of the residuals."""
+        """90th percentile of the residuals, arcsec."""
         return float(np.percentile(self.residuals_arcsec, 90.0))
 
     @property
     def max_err_arcsec(self) -> float:
-        """Largest residual."""
+        """Largest residual, arcsec."""
         return float(self.residuals_arcsec.max())
 
     @property
     def probability(self) -> float:
-        """Upper bound on the probability that chance gives such a match."""
+        """Upper bound on the probability that such a match arises by chance."""
         return self._core.probability
 
     @property
@@ -324,7 +324,7 @@ class Solution(SkyExports):
 
     @property
     def place(self) -> ApparentPlace:
-        """How the stars are displaced in this frame: what was taken into account."""
+        """Apparent place of the frame: aberration and refraction that were taken into account."""
         return self._place
 
     @property
@@ -366,12 +366,13 @@ class Solution(SkyExports):
         return float(np.degrees(np.arctan2(north, east)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the solution as numbers, text and lists, for JSON.
+        """Return the solution as numbers, text and lists, for JSON.
 
         Returns
         -------
         dict
-            Names and units of the attributes; ``camera_model`` as `CameraModel.to_dict` gives it.
+            Keys and units are those of the attributes; ``camera_model`` is as `CameraModel.to_dict`
+            gives it.
 
         Examples
         --------

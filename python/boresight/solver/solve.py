@@ -1,4 +1,4 @@
-"""Solving: one frame, from an image or its centroids, or many."""
+"""Solves one frame, from an image or from its centroids, or many frames."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
 
-#: How far the attitude with one projection is from that with another, degrees.
+#: Largest difference between the attitudes found with two projections, degrees.
 SAME_ATTITUDE_DEG = 5.0
 
-#: Detections that are measured of an image, the brightest: the search takes tens, a lens some
-#: hundred, and where catalogue stars are the brightest of many they are among these.
+#: Number of detections of an image that are measured, brightest first. The search needs tens of
+#: them and a lens fit some hundred. In a crowded image the catalogue stars are the brightest, so
+#: they are among these.
 MOST_MEASURED = 1000
 
 
@@ -57,59 +58,64 @@ def solve(
     header: HeaderUse = "try",
     **options: Unpack[SolveOptions],
 ) -> Solution | None:
-    """Find where an image of the sky looks.
+    """Find where on the sky an image points, from the stars in it.
 
     Parameters
     ----------
     image_or_centroids : array_like, NDData, Frame, path, Centroids, ExtractionResult or Table
-        An image, of which the stars are extracted: an array of shape (height, width), or of
-        colours (height, width, 3 or 4) or (3, height, width), besides axes of length 1; an
-        `~astropy.nddata.NDData`, such as a CCDData; a `Frame`; or what `read_frame` reads: the
-        path of a file, an HDU, a PIL image. Or the stars: whatever `Centroids.from_any` takes, such
-        as an array of shape (n, 2) or (n, 3); those counted from the corner with their `origin`.
+        An image, from which the stars are extracted: an array of shape (height, width), or in
+        colour (height, width, 3 or 4) or (3, height, width); further axes of length 1 are allowed;
+        an `~astropy.nddata.NDData`, such as a CCDData; a `Frame`; or anything that `read_frame`
+        reads: the path of a file, an HDU, a PIL image. Or a list of stars: anything that
+        `Centroids.from_any` takes, such as an array of shape (n, 2) or (n, 3). If the positions are
+        counted from the corner, give their `origin`.
     fov_deg : float, optional
-        Horizontal field of view, edge to edge, known to 30 % (see `fov_max_error_deg`). Default:
-        that of `camera_model`, or else all that the database is made for.
+        Horizontal field of view, edge to edge, degrees, known to 30 % (see `fov_max_error_deg`).
+        Default: that of `camera_model`, or else the whole range of the database.
     database : SolverDatabase, optional
-        Default: `SolverDatabase.default`, which serves fields from about 3 degrees; it is made when
-        first needed.
+        Default: `SolverDatabase.default`, which serves fields from about 3 degrees up; it is
+        generated on first use.
     image_shape : (int, int), optional
-        (height, width) in pixels. Known of an image or an `ExtractionResult`; of other centroids it
-        is needed, unless `camera_model` is given.
+        (height, width) in pixels. An image or an `ExtractionResult` has its own; other centroids
+        need this argument or a `camera_model`.
     camera_model : CameraModel, optional
-        Distortion, optical centre and parity to be used. Its focal length is fitted anew.
+        Camera whose distortion, optical centre and parity are used. Its focal length is fitted
+        again.
     projection : str, optional
-        Projection of a fisheye of which nothing else is known but its `fov_deg`: ``"gnomonic"``,
+        Projection of a fisheye lens of which only the `fov_deg` is known: ``"gnomonic"``,
         ``"equidistant"``, ``"equisolid"``, ``"stereographic"`` or ``"orthographic"``; both parities
-        are tried. ``"auto"``: an ordinary lens, then all of these, also without a `fov_deg`; which
-        one matches most stars is taken. Default: that of `camera_model`, or an ordinary lens.
+        are tried. ``"auto"`` tries an ordinary lens, then all of these, also without a `fov_deg`,
+        and takes the projection that matches the most stars. Default: that of `camera_model`, or an
+        ordinary lens.
     extraction : mapping, optional
-        Arguments for `extract_centroids`. Where they do not say otherwise, the 1000 brightest stars
-        are measured, and if it does not solve with these, all; and an image of fewer than 20 stars
-        that does not solve is searched once more with a threshold of 4 standard deviations.
+        Arguments for `extract_centroids`. Unless these say otherwise, the 1000 brightest stars are
+        measured, and then all stars if the frame does not solve with these. An image with fewer
+        than 20 stars that does not solve is extracted and searched again with a threshold of 4
+        standard deviations.
     header : {"try", "ignore", "only"}
-        Use of the position, scale, rotation and WCS in the header of a `Frame`, file or NDData
-        (see `Frame.hints`), as far as no argument tells them: searched first and, if that does not
-        help, the frame is solved as without them, so that a wrong header costs some time and
-        nothing else; not used; or relied upon, and nothing else tried.
+        Use of the position, scale, rotation and WCS in the header of a `Frame`, file or NDData (see
+        `Frame.hints`), as far as no argument gives them. ``"try"``: these are searched first; if
+        that fails, the frame is solved without them, so that a wrong header only costs some time.
+        ``"ignore"``: they are not used. ``"only"``: they are relied upon, and nothing else is
+        tried.
     **options
-        Further arguments of `solve_from_centroids`. Here `solve_timeout_ms`, where it is given, is
-        for reading, extraction and all attempts together; the `lens` is ``"auto"``, unless a
-        `camera_model`, a `projection` or an `attitude_hint` is given; and of a frame whose time is
-        known the `place` has the aberration by the Earth's motion, and stars of Hipparcos are moved
-        to that time.
+        Further arguments of `solve_from_centroids`. Here `solve_timeout_ms`, if given, limits the
+        time of reading, extraction and all attempts together. The `lens` is ``"auto"``, unless a
+        `camera_model`, an `attitude_hint` or a `projection` other than ``"gnomonic"`` is given. If
+        the time of the frame is known, the default `place` has the aberration by the Earth's
+        motion, and Hipparcos stars are moved to that time.
 
     Returns
     -------
     Solution or None
-        `None` when the frame does not solve; `diagnose` tells why.
+        `None` if the frame does not solve; `diagnose` then finds the reason.
 
     Raises
     ------
     InputError
-        For an argument that cannot be worked with.
+        If an argument is invalid.
     FileNotFoundError, FileFormatError
-        For a path to nothing, or to a file that is no image.
+        If a path leads to no file, or to a file that is not an image.
 
     Examples
     --------
@@ -121,7 +127,8 @@ def solve(
     83.8 -1.2 15.0
     """
     arguments.check_options(options, SolveOptions)
-    # Of a fisheye the projection is what is to be found: with a lens of its own any would do.
+    # No lens is fitted while the projection is unknown: a fitted lens would let any projection
+    # match.
     fisheye = projection not in (None, "gnomonic")
     options.setdefault("lens", None if fisheye else _default_lens(camera_model, options))
     request = Request(fov_deg, database, camera_model, projection, header, options)
@@ -140,7 +147,7 @@ def _solved(
     request: Request,
     deadline: float,
 ) -> Solution | None:
-    """Solve by the stars that are found at first, or else by more of them."""
+    """Solve with the stars of the first extraction or, if that fails, with more stars."""
     found = find_stars(given, image_shape, extraction, MOST_MEASURED, deadline)
     options = request.options
     if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
@@ -154,12 +161,12 @@ def _solved(
 
 
 def _default_lens(camera: object, options: SolveOptions) -> LensModel | None:
-    """Fit any lens to frames of which nothing is known; otherwise be as quick as can be."""
+    """Return "auto" for a frame without camera and hint, else None, which is faster."""
     return "auto" if camera is None and options.get("attitude_hint") is None else None
 
 
 def _first_solution(found: Found, request: Request, deadline: float) -> Solution | None:
-    """Solve by the first attempt that succeeds."""
+    """Return the solution of the first attempt that succeeds."""
     for attempt in until(attempts(request, found.hints, found.image_shape), deadline):
         solution = solve_from_centroids(
             attempt.database,
@@ -179,9 +186,10 @@ def _first_solution(found: Found, request: Request, deadline: float) -> Solution
 def likeliest(
     stars: Any, attempt: Attempt, solution: Solution, lens: LensModel | None = None
 ) -> Solution:
-    """Solve with the projection that matches most stars: those near the true one solve too.
+    """Solve with the projection that matches the most stars.
 
-    `lens` is fitted at last: before, it would make one projection look like another.
+    Projections close to the true one solve too. `lens` is fitted last: if it were fitted earlier,
+    it would make one projection look like another.
     """
     options: SolveOptions = {
         **attempt.options,
@@ -197,7 +205,7 @@ def likeliest(
     while solution.num_matches > before:
         before, camera = solution.num_matches, solution.camera_model
         for projection in FISHEYES:
-            # At the centre all have the same scale.
+            # All projections have the same scale at the centre.
             other = CameraModel(
                 camera.focal_length_px,
                 camera.image_shape,
@@ -225,7 +233,7 @@ def solve_many(
     progress: Progress = None,
     **options: Unpack[SolveOptions],
 ) -> list[Solution | None]:
-    """Find where many frames look, on all processors.
+    """Solve many frames in parallel, on all processors.
 
     Parameters
     ----------
@@ -234,13 +242,13 @@ def solve_many(
     fov_deg, database, image_shape, camera_model
         As in `solve`, the same for all frames.
     camera_models : sequence of (CameraModel or None), optional
-        A camera for each frame, of the same image shape; `None`: `camera_model`.
+        A camera for each frame, all of the same image shape. `camera_model` replaces `None`.
     attitude_hints : sequence, optional
-        A hint for each frame, as `attitude_hint` of `solve_from_centroids`; `None`: that given for
-        all.
+        A hint for each frame, as `attitude_hint` of `solve_from_centroids`. The `attitude_hint`
+        given for all frames replaces `None`.
     places : sequence of (ApparentPlace or None), optional
-        How the stars of each frame are displaced: aberration by its own velocity, refraction.
-        `None`: as given for all.
+        The apparent place of each frame: aberration by its own velocity, and refraction. The
+        `place` given for all frames replaces `None`.
     progress : bool or callable, optional
         True shows a progress bar; a function is called with the fraction done, 0 to 1.
     **options
@@ -250,14 +258,14 @@ def solve_many(
     Returns
     -------
     list of Solution or None
-        In the order of the frames: of each what `solve_from_centroids` gives, whatever the number
-        of threads (which the environment variable BORESIGHT_NUM_THREADS sets). Only a frame that
-        runs into `solve_timeout_ms` depends on what else the machine does.
+        The result of `solve_from_centroids` for each frame, in the order of the frames, whatever
+        the number of threads (set by the environment variable BORESIGHT_NUM_THREADS). Only a frame
+        that reaches `solve_timeout_ms` depends on the load of the machine.
 
     Raises
     ------
     InputError
-        For an argument that cannot be worked with; centroids are named by their frame.
+        If an argument is invalid. For centroids, the message gives the number of the frame.
     KeyboardInterrupt
         On Ctrl-C, at once.
 
@@ -344,91 +352,95 @@ def solve_from_centroids(
     place: ApparentPlace | None = None,
     origin: Origin | None = None,
 ) -> Solution | None:
-    """Find where a frame looks from the positions of its stars.
+    """Find where on the sky a frame points, from the positions of its stars.
 
     Patterns of four bright stars are looked up in the database by their shape (the Tetra family of
-    algorithms, Brown, Stubis & Cahoy 2017). Each find is verified on the other stars by a
-    likelihood ratio; the accepted one is refined: attitude and scale are fitted to all matches.
+    algorithms, Brown, Stubis & Cahoy 2017). Each candidate is verified with the other stars by a
+    likelihood ratio. The accepted candidate is refined: attitude and scale are fitted to all
+    matches.
 
     Parameters
     ----------
     database : SolverDatabase
-        Patterns of catalogue stars made for this field of view.
+        Database of star patterns made for this field of view.
     centroids : Centroids, list of Centroid, array_like of shape (n, 2) or (n, 3), or Table
-        Positions in pixels and brightness, if known (else the order is taken as brightest first);
-        all that `Centroids.from_any` takes. Stars that are masked or NaN take no part.
+        Positions in pixels, and brightness if known; otherwise the stars must be in order,
+        brightest first. Anything that `Centroids.from_any` takes. Stars that are masked or NaN are
+        ignored.
     fov_estimate_deg : float, optional
-        Horizontal field of view, edge to edge. Default: that of `camera_model`, or else all that
-        the database is made for.
+        Horizontal field of view, edge to edge, degrees. Default: that of `camera_model`, or else
+        the whole range of the database.
     fov_max_error_deg : float, optional
-        Largest error of the estimate. Default: 30 % of it.
+        Largest error of the estimate, degrees. Default: 30 % of the estimate.
     image_shape : (int, int), optional
         (height, width) in pixels. Needed unless `camera_model` is given.
     match_radius : float
-        Centroids and catalogue stars match within this fraction of the horizontal field of view.
-        It bounds the error that distortion may cause; the fit narrows it as far as the residuals
-        allow.
+        Largest distance between a centroid and its catalogue star, as a fraction of the horizontal
+        field of view. It limits the error that distortion may cause; the fit narrows the radius as
+        far as the residuals allow.
     match_threshold : float
         Largest accepted probability that the solution is a chance match.
     refine_iterations : int
-        Rounds of matching and fitting at most; they end when the matches stay the same.
+        Largest number of rounds of matching and fitting; they end when the matches stay the same.
     camera_model : CameraModel, optional
-        Distortion, optical centre and parity to be used. Its focal length is fitted anew.
+        Camera whose distortion, optical centre and parity are used. Its focal length is fitted
+        again.
     pattern_checking_stars : int
-        Brightest stars from which patterns are made.
+        Number of stars from which patterns are made, brightest first.
     match_max_error : float, optional
-        Largest difference between edge ratios in the image and the catalogue; the database's
-        ``pattern_max_error`` if that is larger. When nothing is found, three and ten times as much
-        is tried before giving up. At most 0.05.
+        Largest difference between the edge ratios of a pattern in the image and in the catalogue,
+        at most 0.05. The database's ``pattern_max_error`` is used if that is larger. If nothing is
+        found, tolerances three and ten times as large are tried before giving up.
     solve_timeout_ms : int, optional
-        Time bound; `None` for none.
+        Time limit, ms; `None` for no limit.
     max_patterns_checked : int
-        Work bound, the same on every machine.
+        Largest number of patterns checked. This limit is the same on every machine.
     attitude_hint : array_like, Solution, WCS or SkyCoord, optional
-        Where the camera is expected to look. An attitude: a quaternion (w, x, y, z), a (3, 3)
-        rotation matrix ICRS to camera, the solution of a frame before, or an
-        `~astropy.wcs.WCS` for the image's 0-based array pixels. Or where the image's centre looks,
-        the roll unknown: a `~astropy.coordinates.SkyCoord`, or (right ascension, declination) in
-        degrees, ICRS. Three stars are enough with an attitude known to a small part of the field,
-        four with a position.
+        Where the camera is expected to point. Either an attitude: a quaternion (w, x, y, z), a (3,
+        3) rotation matrix ICRS to camera, the solution of an earlier frame, or an
+        `~astropy.wcs.WCS` for the image's 0-based array pixels. Or the position of the image's
+        centre, with the roll unknown: a `~astropy.coordinates.SkyCoord`, or (right ascension,
+        declination) in degrees, ICRS. Three stars are enough if the attitude is known to a small
+        fraction of the field, four if the position is.
     hint_uncertainty_deg : float
-        Largest angle between the expected and the true attitude or position, up to 45; half as
-        much again is searched.
+        Largest angle between the expected and the true attitude or position, up to 45 degrees; the
+        search extends to 1.5 times this angle.
     strict_hint : bool
         Give up, rather than search the whole sky, when there is no match near the hint.
     lens : {"auto", "none", "pinhole", "radial", "polynomial"} or int, optional
-        What is fitted of the lens to the stars of this frame, once it is solved: the model of that
-        form, or a polynomial of that order, for which matches are looked for again, farther and
-        farther out. ``"auto"`` takes the simplest model that predicts held-out stars best, as
-        ``calibrate_camera(model="auto", order="auto")`` does, and ``"polynomial"`` the best order;
-        where too few stars match for it, or leave a part of the frame undetermined, less is fitted.
-        ``"none"``: the lens stays as `camera_model` has it. Default: without a camera model, a
-        radial coefficient and the optical centre, as far as they are significant, by matches within
-        `match_radius`: where a lens displaces stars farther, ``"auto"`` finds it.
+        Lens model fitted to the stars of this frame once it is solved: a model of that form, or a
+        polynomial of that order. Further matches are then searched for, farther and farther out.
+        ``"auto"`` takes the simplest model that predicts held-out stars best, as
+        ``calibrate_camera(model="auto", order="auto")`` does; ``"polynomial"`` takes the best
+        order. If too few stars match, or if they leave a part of the frame undetermined, a simpler
+        model is fitted. ``"none"``: the lens stays as in `camera_model`. Default: without a camera
+        model, a radial coefficient and the optical centre are fitted, as far as they are
+        significant, to matches within `match_radius`. If a lens displaces stars farther than that,
+        use ``"auto"``.
     parity_flip : bool, optional
-        Whether the image shows the sky mirrored: only such solutions, or only others, are searched
-        for. Default: that of `camera_model`, or else both.
+        Whether the image shows the sky mirrored: only solutions of this parity are searched for.
+        Default: that of `camera_model`, or else both.
     observer_velocity_km_s : array_like of shape (3,), optional
-        Barycentric velocity (see `earth_barycentric_velocity`): stellar aberration is then taken
-        into account.
+        Barycentric velocity of the observer, km/s (see `earth_barycentric_velocity`). Stellar
+        aberration is then taken into account.
     place : ApparentPlace, optional
-        How the stars are displaced in this frame: aberration and refraction. It stands instead of
+        Apparent place of the stars in this frame: aberration and refraction. It replaces
         `observer_velocity_km_s`.
     origin : {"center", "corner", "fits"}, optional
-        Where positions are counted from: the image's centre, the centre of the first pixel as
-        (0, 0), or the same as (1, 1). Default: what the columns of a table tell, else the centre;
-        see `Centroids.from_any`.
+        Origin of the positions: the image's centre, the centre of the first pixel as (0, 0), or the
+        centre of the first pixel as (1, 1). Default: given by the columns of a table, else the
+        centre; see `Centroids.from_any`.
 
     Returns
     -------
     Solution or None
-        `None` when the frame does not solve.
+        `None` if the frame does not solve.
 
     Raises
     ------
     InputError
-        For an argument that cannot be worked with: positions that are infinite or lie outside the
-        image (those counted from the corner do), a field of view outside 0 to 180 degrees, a shape
+        If an argument is invalid: positions that are infinite or lie outside the image (as
+        positions counted from the corner do), a field of view outside 0 to 180 degrees, a shape
         that contradicts the camera model, and so on.
 
     Examples
@@ -468,6 +480,6 @@ def prepared(
     camera_model: CameraModel | None,
     options: SolveOptions,
 ) -> Prepared:
-    """Check some options of `solve_from_centroids`; the others are its defaults."""
+    """Check some options of `solve_from_centroids`; the others get their defaults."""
     arguments.check_options(options, SolveOptions)
     return prepare(fov_deg, image_shape, camera_model, {**_DEFAULTS, **options})

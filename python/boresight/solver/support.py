@@ -1,4 +1,4 @@
-"""Where in a frame its matched stars hold the lens that was fitted to them."""
+"""Finds where in a frame the matched stars determine the lens that was fitted to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 def surrounded(points: Floats, stars: Floats) -> NDArray[np.bool_]:
-    """Tell which points are among stars: in their convex hull, or hardly outside.
+    """Test which points are among stars: in their convex hull, or only slightly outside.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def surrounded(points: Floats, stars: Floats) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (n,)
-        Hardly is less than the mean distance between neighbours: the root of the hull's area for
-        each star. Of fewer than three stars, or stars in one line, none.
+        Slightly outside means by at most the mean distance between neighbours: the root of the
+        hull's area per star. All false for fewer than three stars, or stars in one line.
     """
     hull = stars[convex_hull(stars)]
     if len(hull) < 3:
@@ -32,7 +32,7 @@ def surrounded(points: Floats, stars: Floats) -> NDArray[np.bool_]:
     ends = np.roll(hull, -1, axis=0)
     along = (ends - hull) / np.linalg.norm(ends - hull, axis=1, keepdims=True)
     area = 0.5 * np.sum(hull[:, 0] * ends[:, 1] - hull[:, 1] * ends[:, 0])
-    # How far outside of each edge: the hull is on the left of all of them.
+    # Distance outside each edge: the hull is on the left of all edges.
     offset = points[:, None] - hull
     outside = along[:, 1] * offset[..., 0] - along[:, 0] * offset[..., 1]
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Suspicions about a frame, by the images and counts of its stars, and by its header."""
+"""Suspects faults of a frame from the shapes and number of its stars, and from its header."""
 
 from __future__ import annotations
 
@@ -24,42 +24,44 @@ from boresight.solver.shapes import (
 )
 from boresight.solver.solution import Solution
 
-#: Fewer stars than this are a reason of their own: a few false ones among them hide the rest.
+#: Fewer stars than this are a sufficient reason: a few false ones among them hide the others.
 FEW_STARS = 10
 
-#: So many pixels at the highest value are saturated, as a share of the frame: stars seldom fill it.
+#: If more than this fraction of the pixels have the highest value, the frame is saturated: stars
+#: seldom fill so much.
 SATURATED_SHARE = 0.02
-#: So many of the brightest stars are looked at for saturation, if there are as many as a pattern
-#: has; more than half is too many.
+#: Number of brightest stars that are tested for saturation, and least number for the test (the
+#: stars of a pattern). More than half saturated is too many.
 BRIGHTEST, FEWEST_BRIGHTEST = 20, 4
 
-#: So many hot pixels, as a share of the frame, hide stars.
+#: Hot pixels above this fraction of the frame hide stars.
 HOT_SHARE = 0.002
 
-#: A tile with less than this share of the mean tile's stars is empty: so many of them are a cloud
-#: or a foreground, ...
+#: A tile with less than this fraction of the mean number of stars per tile is empty. At least this
+#: many empty tiles are a cloud or a foreground.
 EMPTY_SHARE, FEWEST_EMPTY = 0.15, 5
-#: ... with fewer stars on the mean tile, emptiness is chance.
+#: If the mean number of stars per tile is below this, tiles may be empty by chance.
 FEWEST_PER_TILE = 3.0
-#: The sky of the empty tiles differs from that of the others by so many sigmas of a pixel.
+#: Least difference between the sky of empty and other tiles, in standard deviations of a pixel.
 OTHER_SKY_SIGMAS = 1.0
 
-#: Stars wider than the frame's, by this share of all, in crowded parts: a foreground.
+#: If more than this fraction of the detections is in crowded tiles, they are a foreground.
 CROWDED_SHARE = 0.3
 
-#: A candidate is worth telling below this probability of chance.
+#: A rejected candidate is reported if its probability of chance is below this.
 NEARLY_ACCEPTED = 0.01
 
-#: A header's WCS is wrong beyond this share of the field, this turn, and this error of the scale.
+#: Largest errors of a correct WCS in a header: of the position as a fraction of the field, of the
+#: rotation, and relative error of the scale.
 WCS_OFF_SHARE, WCS_TURN_DEG, WCS_SCALE = 0.02, 1.0, 0.02
-#: A focal length is nominal: its field of view is wrong beyond this.
+#: Largest relative error of the field of view by a nominal focal length.
 SCALE_OFF = 0.2
 
 
 def of_image(
     pixels: NDArray[np.float32] | None, found: ExtractionResult | None, stars: CentroidColumns
 ) -> Iterator[Finding]:
-    """Tell what the pixels and the images of the stars mean."""
+    """Yield suspicions from the pixels and the shapes of the stars."""
     if pixels is not None:
         yield from _levels(pixels, found)
     if found is not None:
@@ -69,7 +71,7 @@ def of_image(
 
 
 def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iterator[Finding]:
-    """Tell of pixels of one value, of saturated ones, and of negatives."""
+    """Report frames of one value, saturated pixels, and negatives."""
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
     if low == high:
         yield Finding(
@@ -88,7 +90,7 @@ def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iter
 
 
 def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
-    """Tell of detections that are no stars: noise, hot pixels; and of saturated ones."""
+    """Report saturated stars, and detections that are not stars: noise and hot pixels."""
     flags = np.asarray(stars.flags)[:BRIGHTEST]
     saturated = flags & int(CentroidFlags.SATURATED) != 0
     if len(flags) >= FEWEST_BRIGHTEST and saturated.mean() > 0.5:
@@ -113,7 +115,7 @@ def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterat
 
 
 def _widths(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
-    """Tell of trails, and of stars out of focus."""
+    """Report trails, and stars out of focus."""
     left_out, shape, blur = found.rejected, shape_of(stars), blur_of(found, stars)
     if blur == "trailing" and shape.is_trailed:
         yield Finding(
@@ -141,7 +143,7 @@ def _widths(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding
 
 
 def _parts(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
-    """Tell of parts of the frame without stars, or crowded: clouds, and what is before the sky."""
+    """Report parts of the frame that are crowded or without stars: clouds and foreground."""
     if len(stars) and crowded(stars.xy, found.image_shape).mean() > CROWDED_SHARE:
         yield Finding(
             "foreground",
@@ -174,7 +176,7 @@ def _parts(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]
 
 
 def few_stars(number: int, expected: float) -> Iterator[Finding]:
-    """Tell what it means that there are few."""
+    """Report that there are too few stars."""
     if number < min(FEW_STARS, expected):
         yield Finding(
             "few stars",
@@ -184,7 +186,7 @@ def few_stars(number: int, expected: float) -> Iterator[Finding]:
 
 
 def of_candidate(best: RejectedCandidate) -> Iterator[Finding]:
-    """Tell of a candidate that was nearly accepted."""
+    """Report a candidate that was nearly accepted."""
     found = best.solution
     if found is None or best.probability > NEARLY_ACCEPTED:
         return
@@ -198,13 +200,13 @@ def of_candidate(best: RejectedCandidate) -> Iterator[Finding]:
 
 
 def of_notes(hints: HeaderHints) -> Iterator[Finding]:
-    """Tell of cards that cannot be read, or that contradict each other or the image."""
+    """Report cards that cannot be read, or that contradict each other or the image."""
     for note in hints.notes:
         yield Finding("header", f"{note}; mend it, or give header='ignore'")
 
 
 def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
-    """Tell where the header and the stars of a frame that solves disagree."""
+    """Report where the header of a solved frame disagrees with the stars."""
     from astropy.coordinates import SkyCoord
 
     if hints.ra_deg is None or hints.dec_deg is None:
@@ -213,7 +215,7 @@ def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
     told = SkyCoord(hints.ra_deg, hints.dec_deg, unit="deg")
     true = SkyCoord(solution.ra_deg, solution.dec_deg, unit="deg")
     apart = float(told.separation(true).deg)
-    # What is no WCS may be an object anywhere in the field.
+    # Without a WCS, the position may be that of an object anywhere in the field.
     allowed = (WCS_OFF_SHARE if hints.wcs is not None else 0.5) * solution.fov_deg
     if apart > allowed:
         wrong.append(f"the centre is {apart:.3g} degrees from where it says")

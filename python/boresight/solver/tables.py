@@ -17,7 +17,7 @@ __all__ = ["match_table"]
 
 
 def match_table(solution: Solution) -> QTable:
-    """Make the table that `Solution.matches` explains."""
+    """Make the table that `Solution.matches` describes."""
     from astropy import units as u
     from astropy.table import QTable
 

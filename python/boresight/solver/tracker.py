@@ -1,4 +1,4 @@
-"""Solving the frames of a sequence one after another."""
+"""Solves the frames of a sequence one after another."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracker"]
 
-#: The field of view of a camera that has been solved is known to this fraction: more than
-#: temperature and focus change it, less than zooming.
+#: Largest relative error of the field of view of a camera that has been solved: more than the
+#: change by temperature and focus, less than the change by zooming.
 KNOWN_FOV_ERROR = 0.01
 
 
 @named
 class Tracker:
-    """Solves a sequence of frames of one camera, each with the help of the one before.
+    """Solves a sequence of frames of one camera, each with the previous solution as a hint.
 
     The first frame is searched for in the whole sky. From then on the attitude of the last solved
-    frame is the hint, so that three stars suffice, and its camera, with the focal length and
-    parity found, the one to start from. A frame that does not solve so is searched for in the whole
-    sky, first with that camera, then without what has been learnt.
+    frame is the hint, so that three stars suffice, and its camera, with the focal length and parity
+    found, is the starting camera. A frame that does not solve near the hint is searched for in the
+    whole sky, first with that camera, then without any knowledge from earlier frames.
 
     Parameters
     ----------
     database : SolverDatabase, optional
         Default: `SolverDatabase.default`.
     fov_deg, image_shape, camera_model : optional
-        What is known of the camera, as in `boresight.solve`.
+        Known properties of the camera, as in `boresight.solve`.
     hint_uncertainty_deg : float
-        Largest turn of the camera from frame to frame, up to 45 degrees. Small ones are quick.
+        Largest rotation of the camera from frame to frame, up to 45 degrees. Smaller values are
+        faster.
     extraction : mapping, optional
         Arguments for `extract_centroids`, for images.
     **options
@@ -49,9 +50,9 @@ class Tracker:
     Attributes
     ----------
     last_solution : Solution or None
-        That of the last frame that solved.
+        Solution of the last frame that solved.
     num_hinted, num_blind, num_unsolved : int
-        How many frames solved near the one before, in the whole sky, and not at all.
+        Number of frames solved near the hint, solved in the whole sky, and not solved.
 
     Examples
     --------
@@ -91,13 +92,13 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all frames: the next is searched for in the whole sky."""
+        """Forget all frames: the next frame is searched for in the whole sky."""
         self.last_solution: Solution | None = None
         self.num_hinted = self.num_blind = self.num_unsolved = 0
 
     @property
     def camera_model(self) -> CameraModel | None:
-        """The camera as the last solved frame has it; before one, as it was given."""
+        """The camera of the last solved frame; before the first solution, the given camera."""
         return self.last_solution.camera_model if self.last_solution else self._camera_model
 
     def solve(self, image_or_centroids: Any, **options: Unpack[SearchOptions]) -> Solution | None:
@@ -113,12 +114,12 @@ class Tracker:
         Returns
         -------
         Solution or None
-            None when the frame does not solve; the next is tried with what was known before.
+            None if the frame does not solve; the next frame is tried with the earlier knowledge.
 
         Raises
         ------
         InputError
-            For an argument that cannot be worked with.
+            If an argument is invalid.
         """
         found = find_stars(image_or_centroids, self._image_shape, self._extraction)
         stars, shape = found.stars, found.image_shape

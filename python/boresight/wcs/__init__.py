@@ -1,4 +1,4 @@
-"""World coordinate systems of FITS and gwcs, fitted to what a camera sees."""
+"""World coordinate systems of FITS and gwcs, fitted to the pixel-to-sky mapping of a camera."""
 
 from boresight.wcs.fits import WcsAccuracy as WcsAccuracy
 from boresight.wcs.fits import fit_tpv as fit_tpv

@@ -25,30 +25,31 @@ def fit_camera_wcs(
     tolerance_px: float,
     sip: str = "auto",
 ) -> WCS:
-    """Fit an `astropy.wcs.WCS` to what a camera sees.
+    """Fit an `astropy.wcs.WCS` to the pixel-to-sky mapping of a camera.
 
     Parameters
     ----------
     camera : CameraModel
         The camera.
     pixel_to_direction : callable
-        ICRS unit vectors (n, 3) that pixels (n, 2) from the image centre see.
+        Maps pixels (n, 2) from the image centre to ICRS unit vectors (n, 3).
     star_directions : ndarray, shape (n, 3)
-        Matched stars in the camera frame: the image of a fisheye counts as far as they reach.
+        Directions of the matched stars in the camera frame. The WCS of a fisheye is fitted out to
+        the star farthest from the axis.
     tolerance_px : float
-        Largest error allowed over the image, pixels.
+        Largest allowed error over the image, pixels.
     sip : {"auto", "none", "tpv"}
         Form of the distortion, as for `Solution.wcs`.
 
     Returns
     -------
     astropy.wcs.WCS
-        As `Solution.wcs` explains it.
+        The WCS that `Solution.wcs` documents.
 
     Raises
     ------
     UndeterminedError
-        As `Solution.wcs`.
+        As in `Solution.wcs`.
     """
     if sip not in ("auto", "none", "tpv"):
         raise InputError(f"sip: {sip!r} is none; give 'auto', 'none' or 'tpv'")

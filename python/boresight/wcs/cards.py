@@ -1,4 +1,4 @@
-"""Header cards of a WCS: which ones a header has, and those of a new one."""
+"""Header cards of a WCS: finding them in a header, replacing them, and making new ones."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = ["is_wcs_card", "new_cards", "replace_wcs", "sky_alternates"]
 
-#: Cards of the axes: of the FITS standard, of older conventions for rotation and distortion, and
-#: of distortion tables. The letter at the end names an alternate description.
+#: Cards that belong to one axis: those of the FITS standard, of older conventions for rotation and
+#: distortion, and of distortion tables. A letter at the end names an alternate description.
 _OF_AXES = re.compile(
     r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA|CNAME|CRDER|CSYER)(?P<axis>\d)(?P<alt>[A-Z]?)"
     r"|(?:CD|PC)(?P<axis2>\d)_\d+(?P<alt2>[A-Z]?)|(?:PV|PS)(?P<axis3>\d)_\d+(?P<alt3>[A-Z]?)"
     r"|PC00(?P<axis4>\d)00\d|(?:CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR|DP|DQ)(?P<axis5>\d).*"
 )
-#: Cards of a description as a whole.
+#: Cards that belong to a description as a whole and not to one axis.
 _OF_ALL = re.compile(
     r"(?:WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX)(?P<alt>[A-Z]?)|RADECSYS|AXISCORR"
     r"|D2IMEXT|D2IM\d.*|DVERR\d|[AB]P?_(?:ORDER|DMAX|\d+_\d+)|WAT\d_\d+|WCSDIM"
-    # The plate solution of the Digitized Sky Survey, which some programs prefer to the rest.
+    # The plate solution of the Digitized Sky Survey, which some programs prefer to the WCS cards.
     r"|AMD(?:X|Y|REX|REY)\d+|PPO\d|PLTRA[HMS]|PLTDEC(?:SN|[DMS])"
 )
-#: Types of axes on the sky, such as RA---TAN and GLON-CAR, and lines of the old form "DEC" alone.
+#: CTYPE of an axis on the sky, such as RA---TAN and GLON-CAR, or of the old form without a
+#: projection, such as "DEC".
 _ON_SKY = re.compile(r"(?:RA|DEC|[A-Z]LON|[A-Z]LAT|[A-Z]{2}L[NT])(?:-.*)?\s*")
 
-#: Comments of the cards, `{0}` the axis.
+#: Comments of the cards; `{0}` stands for the number of the axis.
 _COMMENTS = {
     "CTYPE": "projection of axis {0}",
     "CUNIT": "unit of CRVAL{0} and CD{0}_j",
@@ -44,7 +45,7 @@ _COMMENTS = {
 
 
 def sky_alternates(header: Mapping[str, Any]) -> set[str]:
-    """Letters of the descriptions that put axes on the sky; "" is the primary one."""
+    """Letters of the descriptions whose axes are on the sky; "" is the primary description."""
     letters = set()
     for name, value in header.items():
         found = re.fullmatch(r"CTYPE\d([A-Z]?)", name)
@@ -54,10 +55,10 @@ def sky_alternates(header: Mapping[str, Any]) -> set[str]:
 
 
 def is_wcs_card(name: str, letters: set[str]) -> bool:
-    """Whether a card belongs to the primary description of axes 1 and 2, or to those of letters.
+    """Whether a card of axis 1 or 2 belongs to the primary description or one of the `letters`.
 
-    Alternates that are not on the sky, such as pixels of the detector, and further axes, such as
-    a wavelength, have other cards.
+    Cards of alternates that are not on the sky, such as detector pixels, and of further axes, such
+    as a wavelength, do not count.
     """
     found = _OF_AXES.fullmatch(name) or _OF_ALL.fullmatch(name)
     if found is None:
@@ -71,21 +72,22 @@ def is_wcs_card(name: str, letters: set[str]) -> bool:
 def new_cards(
     wcs: WCS, *, offset: tuple[float, float] = (0.0, 0.0), error_deg: float | None = None
 ) -> list[Card]:
-    """Cards of a celestial WCS of two axes, each with its comment.
+    """Make the header cards of a celestial WCS of two axes, each with its comment.
 
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        TAN, TAN-SIP, TPV or another projection that parameters in cards describe.
+        TAN, TAN-SIP, TPV or another projection whose parameters fit in cards.
     offset : (float, float)
-        Added to the reference pixel: (columns, rows) before the image's first in the file's.
+        Number of (columns, rows) of the file before the first of the image, which is added to the
+        reference pixel.
     error_deg : float, optional
-        Random error per axis, for CRDER.
+        Random error per axis in degrees, for CRDER.
 
     Raises
     ------
     InputError
-        If it is not celestial with two axes, or needs tables besides cards.
+        If the WCS is not celestial with two axes, or needs distortion tables.
     """
     if wcs.naxis != 2 or not wcs.has_celestial:
         raise InputError("wcs: it is not that of two axes on the sky; give wcs.celestial")
@@ -98,10 +100,10 @@ def new_cards(
 def _triples(
     wcs: WCS, offset: tuple[float, float], error_deg: float | None
 ) -> Iterator[tuple[str, Any, str]]:
-    """Names, values and comments."""
+    """Yield the name, value and comment of each card."""
     own = wcs.wcs
     yield "WCSAXES", 2, "axes of the coordinate system"
-    # WCSLIB takes TPV apart into TAN and a distortion; its header puts them together again.
+    # WCSLIB splits TPV into TAN and a distortion; the header that it writes joins them again.
     whole = wcs.to_header(relax=True)
     names = [whole["CTYPE1"], whole["CTYPE2"]]
     if wcs.sip is not None:
@@ -160,29 +162,31 @@ def _card(name: str, value: Any, comment: str) -> Card:
 def replace_wcs(
     cards: Sequence[str], header: Mapping[str, Any], new: Sequence[str]
 ) -> tuple[list[str], list[int]]:
-    """Put cards in the place of those of the WCS that a header has.
+    """Replace the WCS cards of a header by new ones.
 
     Parameters
     ----------
     cards : sequence of str
-        The header, 80 characters a card, without END.
+        Cards of the header, 80 characters each, without END.
     header : mapping of str to object
-        The same.
+        The same header as keywords and values.
     new : sequence of str
-        New cards; empty: the WCS goes.
+        New cards. If empty, the old WCS is only removed.
 
     Returns
     -------
     cards : list of str
-        The new ones are where the first of the old ones was, or else at the end.
+        Cards with the new ones at the place of the first old WCS card, or at the end if there was
+        no old WCS.
     removed : list of int
-        Which of the given cards went.
+        Indices of the removed cards in the given `cards`.
     """
     letters = sky_alternates(header)
     removed: list[int] = []
     for index, card in enumerate(cards):
         continues = card.startswith("CONTINUE") and removed[-1:] == [index - 1]
-        # Cards without the blank that FITS wants after "=" are read too, and so have to go.
+        # Cards without the blank that FITS requires after "=" must be removed, too, because
+        # readers accept them.
         name, equals, _ = card[:10].partition("=")
         if continues or (equals and is_wcs_card(name.strip().upper(), letters)):
             removed.append(index)
@@ -193,7 +197,7 @@ def replace_wcs(
 
 
 def _without_blanks(cards: Sequence[str]) -> Sequence[str]:
-    """Cards but for the blank ones at the end, which programs keep as room."""
+    """Cards without the blank cards at the end, which programs keep as reserved space."""
     end = len(cards)
     while end and not cards[end - 1].strip():
         end -= 1

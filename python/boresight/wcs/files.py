@@ -1,4 +1,4 @@
-"""FITS files whose headers change, and nothing else: data are copied byte for byte."""
+"""Rewriting FITS files with changed headers, while the data are copied byte for byte."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from boresight.frames.structure import BLOCK, RawHdu, raw_hdus
 
 __all__ = ["FitsFile", "card_name", "fits_block"]
 
-#: Bytes that are copied at a time.
+#: Bytes per read when data are copied.
 CHUNK = 1 << 22
 
-#: Compression of a whole file by its first bytes, and how to compress so.
+#: Functions that decompress and compress a whole file, by the first bytes of the file.
 _COMPRESSIONS: dict[bytes, tuple[Any, Any]] = {
     b"\x1f\x8b": (gzip.decompress, lambda data: gzip.compress(data, mtime=0)),
     b"BZh": (bz2.decompress, bz2.compress),
@@ -35,22 +35,22 @@ _COMPRESSIONS: dict[bytes, tuple[Any, Any]] = {
 
 
 class FitsFile:
-    """A FITS file that is open for reading, to be written with other headers.
+    """A FITS file, open for reading, that can be written again with changed headers.
 
     Parameters
     ----------
     path : path-like
-        Plain, with compressed images, or compressed as a whole (gzip, bzip2, xz): then it is
-        written so again.
+        The file: plain, with compressed images, or compressed as a whole (gzip, bzip2, xz). A file
+        that is compressed as a whole is written with the same compression.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     InputError
-        If it is no FITS file.
+        If the file is not a FITS file.
     FileFormatError
-        If its structure is damaged: it is left as it is.
+        If the structure of the file is damaged. The file is not changed then.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -71,7 +71,7 @@ class FitsFile:
             raise
 
     def _open(self) -> None:
-        """Find the HDUs, of a file that is compressed as a whole in memory."""
+        """Find the HDUs; a file that is compressed as a whole is decompressed in memory."""
         head = self._file.read(len("SIMPLE"))
         for magic, (decompress, compress) in _COMPRESSIONS.items():
             if head.startswith(magic):
@@ -90,7 +90,7 @@ class FitsFile:
         size = self._file.tell()
         if self.hdus[-1].data_start + self.hdus[-1].data_size > size:
             raise ValueError("its last HDU is cut short")
-        #: Where the last HDU ends; what follows is copied too.
+        #: Position of the end of the last HDU. Bytes after the end are copied, too.
         self._end = min(self.hdus[-1].stop, size)
 
     def __enter__(self) -> FitsFile:
@@ -100,7 +100,7 @@ class FitsFile:
         self._file.close()
 
     def images(self) -> list[Hdu]:
-        """Return the HDUs as `read_frame` chooses among them."""
+        """Return the HDUs in the form from which `read_frame` chooses."""
         with quiet:  # of checksums and odd cards
             return read_hdus(self._file, str(self.path), stream=False)[0]
 
@@ -118,18 +118,18 @@ class FitsFile:
         appended: bytes = b"",
         without: set[int] | None = None,
     ) -> None:
-        """Write the file with other headers, atomically, with the rights it had.
+        """Write the file with changed headers, atomically, with the permissions of the original.
 
         Parameters
         ----------
         target : path-like
-            May be the file itself.
+            File to write; may be the original file.
         headers : dict of int to sequence of str
             Cards of the HDUs whose headers change, without END.
         appended : bytes
             An HDU to add at the end.
         without : set of int, optional
-            HDUs to leave out.
+            HDUs that are not written.
         """
         chunks = self._chunks(headers, appended, without or set())
         if self._compress is not None:
@@ -164,13 +164,13 @@ class FitsFile:
             start += len(chunk)
 
     def with_checksum(self, index: int, cards: Sequence[str]) -> list[str]:
-        """Bring the CHECKSUM among the cards up to date; one that was wrong before stays."""
+        """Update the CHECKSUM among the cards, unless the file's own CHECKSUM was wrong before."""
         if not self.is_sound(index, self.hdus[index].cards):
             return list(cards)
         return checksummed(cards, self._data_sum(index))
 
     def is_sound(self, index: int, cards: Sequence[str]) -> bool:
-        """Whether there is a CHECKSUM among the cards, and it is that of an HDU with them."""
+        """Whether the cards have a CHECKSUM that is right for them and the data of the HDU."""
         if not any(card_name(card) == "CHECKSUM" for card in cards):
             return False
         return ones_sum(fits_block(cards), self._data_sum(index)) == 0xFFFFFFFF
@@ -185,18 +185,18 @@ class FitsFile:
 
 
 def card_name(card: str) -> str:
-    """Name of a card."""
+    """Keyword of a card."""
     return card[:8].rstrip()
 
 
 def fits_block(cards: Sequence[str]) -> bytes:
-    """Give a header in bytes: the cards, END, and blanks to a whole number of blocks."""
+    """Header as bytes: the cards, END, and blanks up to a whole number of FITS blocks."""
     text = "".join([*cards, "END".ljust(CARD)])
     return text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("latin-1")
 
 
 def ones_sum(data: bytes, start: int = 0) -> int:
-    """Add words of 32 bits, big-endian, in ones' complement (FITS standard, 4.4.2.7)."""
+    """Ones' complement sum of big-endian 32-bit words (FITS standard, 4.4.2.7)."""
     whole = data + bytes(-len(data) % 4)
     total = start + int(np.frombuffer(whole, ">u4").sum(dtype=np.uint64))
     while total >> 32:
@@ -205,9 +205,9 @@ def ones_sum(data: bytes, start: int = 0) -> int:
 
 
 def checksummed(cards: Sequence[str], data_sum: int) -> list[str]:
-    """Cards with CHECKSUM so that the words of the HDU add up to all ones (FITS standard 4.4.2.7).
+    """Cards with CHECKSUM set so that the words of the HDU sum to all ones (FITS standard 4.4.2.7).
 
-    Cards without CHECKSUM are given back as they are.
+    Cards without CHECKSUM are returned unchanged.
     """
     updated = list(cards)
     places = [i for i, card in enumerate(cards) if card_name(card) == "CHECKSUM"]
@@ -225,13 +225,13 @@ def checksummed(cards: Sequence[str], data_sum: int) -> list[str]:
 
 
 def _encoded(value: int) -> str:
-    """Code a word of 32 bits in 16 letters and digits that add up to it."""
+    """Encode a 32-bit word in 16 letters and digits whose sum is the word."""
     columns = []
     for byte in value.to_bytes(4, "big"):
         quarter, rest = divmod(byte, 4)
         letters = [ord("0") + quarter + rest] + [ord("0") + quarter] * 3
         while any(not chr(letter).isalnum() for letter in letters):
-            # Pairs change by one up and one down, until no punctuation is left.
+            # One character of a pair goes up and the other down until both are letters or digits.
             for k in (0, 2):
                 if not (chr(letters[k]).isalnum() and chr(letters[k + 1]).isalnum()):
                     letters[k] += 1

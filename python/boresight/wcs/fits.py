@@ -1,6 +1,6 @@
-"""World coordinate systems: what every pixel sees, as FITS and astropy know it.
+"""Fits of FITS world coordinate systems (TAN, TAN-SIP, TPV, fisheyes) to a pixel-to-sky mapping.
 
-Headers count pixels from 1: `to_fits_pixel` and `from_fits_pixel` convert.
+FITS headers count pixels from 1; `to_fits_pixel` and `from_fits_pixel` convert.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ TPV_MAX_ORDER = 7
 @named
 @dataclass(frozen=True)
 class WcsAccuracy:
-    """How well a WCS represents the mapping it was fitted to.
+    """Accuracy with which a WCS represents the mapping to which it was fitted.
 
     Attributes
     ----------
     order : int
-        Order of the SIP polynomials A and B; 1 for a plain TAN, which has none.
+        Order of the SIP polynomials A and B; 1 for a plain TAN, which has no such polynomials.
     inverse_order : int
-        Order of AP and BP.
+        Order of the SIP polynomials AP and BP.
     max_error_px : float
         Largest error from pixel to sky over the image, in pixels.
     max_inverse_error_px : float
-        Largest error of the inverse polynomials AP and BP (which astropy does not use: it inverts A
-        and B by iteration); for TAN equal to `max_error_px`.
+        Largest error of the inverse polynomials AP and BP, in pixels; for TAN equal to
+        `max_error_px`. (astropy does not use AP and BP: it inverts A and B by iteration.)
     tolerance_px : float
-        What was asked for.
+        The tolerance that was requested, in pixels.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class WcsAccuracy:
 
 @named
 def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """FITS pixels (1-based) of pixels from the image centre.
+    """Convert pixels from the image centre to FITS pixels (1-based).
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[F
     Returns
     -------
     x, y : ndarray or float
-        FITS pixels: the first is at (1, 1).
+        FITS pixels: the centre of the first pixel is at (1, 1).
 
     Examples
     --------
@@ -105,7 +105,7 @@ def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[F
 
 @named
 def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Pixels from the image centre of FITS pixels (1-based): the inverse of `to_fits_pixel`.
+    """Convert FITS pixels (1-based) to pixels from the image centre: inverse of `to_fits_pixel`.
 
     Parameters
     ----------
@@ -142,34 +142,35 @@ def fit_wcs(
 ) -> tuple[WCS, WcsAccuracy]:
     """Represent a mapping from pixels to the sky as a FITS WCS, TAN or TAN-SIP.
 
-    The reference pixel is the image centre. A gnomonic mapping about it (a pinhole camera with its
-    optical centre there) is TAN exactly. Any other is fitted on a grid over the image by TAN-SIP
-    (Shupe et al. 2005, ADASS XIV, 491), the order of either direction raised until its largest
-    error, measured at other points than those of the fit, is within the tolerance.
+    By default the reference pixel is the image centre. A gnomonic mapping about the reference pixel
+    (a pinhole camera whose optical centre is there) is TAN exactly. Any other mapping is fitted by
+    TAN-SIP (Shupe et al. 2005, ADASS XIV, 491) on a grid over the image. The order of each
+    direction is raised until the largest error, measured at points that are not in the fit, is
+    within the tolerance.
 
     A fisheye has the projection ARC (equidistant), ZEA (equisolid), STG (stereographic) or SIN
-    (orthographic) about its optical axis instead of TAN, and its distortion is SIP as well: the
-    polynomials do not care, nor does astropy, but not every program reads it.
+    (orthographic) about its optical axis instead of TAN, with SIP for its distortion. astropy reads
+    this combination, but not every program does.
 
     Parameters
     ----------
     pixel_to_direction : callable
-        Given pixels from the image centre, shape (n, 2), returns ICRS unit vectors, shape (n, 3).
-        Pixels that see nothing may give NaN and are left out.
+        Maps pixels from the image centre, shape (n, 2), to ICRS unit vectors, shape (n, 3). Pixels
+        without a direction on the sky may give NaN and are excluded.
     image_shape : (int, int)
         Height and width.
     tolerance_px : float
-        Largest error allowed, in pixels. Default 0.01.
+        Largest allowed error, in pixels. Default 0.01.
     max_order : int
         Highest order to try, 1 (TAN only) to 9. Default 9.
     projection : str
-        That of the `CameraModel`. Default "gnomonic".
+        Projection of the `CameraModel`. Default "gnomonic".
     center : (float, float)
-        Reference pixel, from the image centre: where the optical axis is, for a fisheye. Default
-        (0, 0).
+        Reference pixel, from the image centre. For a fisheye, give the pixel of the optical axis.
+        Default (0, 0).
     reach_px : float
-        Pixels farther than this from the reference pixel do not count, such as those outside the
-        circle of a fisheye. Default: all count.
+        Radius about the reference pixel, in pixels. Pixels farther away are excluded, such as those
+        outside the circle of a fisheye. Default: all pixels count.
 
     Returns
     -------
@@ -177,21 +178,22 @@ def fit_wcs(
         For 0-based array pixels: ``wcs.pixel_to_world(column, row)``. Its header is
         ``wcs.to_header(relax=True)``.
     accuracy : WcsAccuracy
-        The errors measured. If no order reaches the tolerance this is the best, and
-        ``accuracy.reached`` is False.
+        Orders and measured errors. If no order reaches the tolerance, the order with the smallest
+        error is used, and ``accuracy.reached`` is False.
 
     Raises
     ------
     InputError
-        For a shape, tolerance or order out of range.
+        If the shape, tolerance or order is out of range.
     UndeterminedError
-        If the reference pixel sees nothing, or the image reaches farther than 87 degrees from it,
-        which no tangent plane holds (an orthographic one: 90 degrees).
+        If the reference pixel has no direction on the sky, or the image reaches farther from it
+        than the projection can represent: 87 degrees on a tangent plane, 90 degrees in an
+        orthographic projection.
 
     Notes
     -----
-    SIP's A and B map pixels to the ideal plane, the direction in which Boresight's own distortion
-    polynomials go as well; AP and BP are fitted separately as their inverse.
+    SIP's A and B map pixels to the ideal plane, as Boresight's own distortion polynomials do. AP
+    and BP are fitted separately as the inverse.
 
     Examples
     --------
@@ -244,26 +246,28 @@ def fit_tpv(
 ) -> tuple[Header, WcsAccuracy]:
     """Represent a mapping from pixels to the sky as a FITS header with the TPV projection.
 
-    As `fit_wcs`, in the convention of SCAMP and SExtractor (polynomials of degrees on the sky in
-    the PV cards, up to order 7), for programs that do not read SIP.
+    TPV is the convention of SCAMP and SExtractor: polynomials of sky coordinates in degrees, up to
+    order 7, in the PV cards. It serves programs that do not read SIP. Otherwise the fit is that of
+    `fit_wcs`.
 
     Parameters
     ----------
     pixel_to_direction, image_shape, tolerance_px, max_order
-        As for `fit_wcs`; the order is 1 to 7.
+        As for `fit_wcs`, except that the order is 1 to 7.
 
     Returns
     -------
     header : astropy.io.fits.Header
         The WCS cards; ``astropy.wcs.WCS(header)`` reads them.
     accuracy : WcsAccuracy
-        The error measured. TPV has no inverse polynomials (readers iterate), so both errors are the
-        same. If no order reaches the tolerance this is the best, and ``accuracy.reached`` is False.
+        Order and measured error. TPV has no inverse polynomials (readers iterate), so both errors
+        are equal. If no order reaches the tolerance, the order with the smallest error is used, and
+        ``accuracy.reached`` is False.
 
     Raises
     ------
     InputError, UndeterminedError
-        As `fit_wcs`.
+        As in `fit_wcs`.
 
     Examples
     --------
@@ -308,18 +312,18 @@ def fit_tpv(
 
 
 def _pv_cards(fit: Polynomials) -> list[tuple[int, int, float]]:
-    """(axis, number, value) of the PV cards: the terms of each degree, with odd r after 1, 3, 5."""
+    """(axis, number, value) of the PV cards; the numbers of the terms in r are skipped."""
     cards = []
     for axis, terms in ((1, fit.a), (2, fit.b)):
         number = 0
         for degree in range(fit.order + 1):
             for q in range(degree + 1):
-                # Axis 2 counts with the roles of its own and the other coordinate exchanged.
+                # The terms of axis 2 are ordered with the two coordinates exchanged.
                 value = terms[degree - q, q] if axis == 1 else terms[q, degree - q]
                 cards.append((axis, number, float(value)))
                 number += 1
             if degree % 2:
-                number += 1  # the term in r, which a polynomial does without
+                number += 1  # the term in r, which is not fitted
     return cards
 
 
@@ -331,7 +335,7 @@ def _sampled(
     limit: int,
     about: Reference | None = None,
 ) -> tuple[Plane, tuple[Floats, Floats], tuple[Floats, Floats]]:
-    """Check the arguments; pixels and sky on the plane, for the fit and for the check."""
+    """Check the arguments; return the plane and its points (pixels, sky) for the fit and check."""
     height, width = image_shape
     if not (height > 0 and width > 0):
         raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
@@ -346,7 +350,7 @@ def _sampled(
 
 @dataclass(frozen=True)
 class _Forward:
-    """From pixels to the tangent plane: A and B, then CD."""
+    """Mapping from pixels to the projection plane: first A and B (`bend`), then the CD matrix."""
 
     cd: Floats
     bend: Polynomials
@@ -365,11 +369,11 @@ class _Forward:
         return cls(cd, Polynomials(a, b))
 
     def ideal(self, pixels: Floats) -> Floats:
-        """Pixels with the distortion taken out."""
+        """Pixels with the distortion removed."""
         return pixels + self.bend(pixels)
 
     def flat(self, sky: Floats) -> Floats:
-        """Take points of the tangent plane back to such pixels."""
+        """Convert points of the plane to pixels without distortion, by the inverse of CD."""
         return sky @ np.linalg.inv(self.cd).T
 
 
@@ -386,7 +390,7 @@ def _build(
     wcs.wcs.radesys = "ICRS"
     wcs.wcs.crpix = to_fits_pixel(*plane.about.center, image_shape)  # type: ignore[arg-type]
     wcs.wcs.crval = [np.degrees(plane.ra) % 360.0, np.degrees(plane.dec)]
-    # The default differs at the pole itself; said, it is the same everywhere.
+    # The default of LONPOLE differs for a reference point at the pole; an explicit value does not.
     wcs.wcs.lonpole = 180.0
     wcs.wcs.cd = there.cd
     if back:

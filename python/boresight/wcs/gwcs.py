@@ -1,16 +1,17 @@
-"""A camera at an attitude as a `gwcs.WCS`: the camera model itself, made of astropy's models.
+"""Conversion of a camera at an attitude to a `gwcs.WCS`, an exact compound of astropy's models.
 
-FITS has to approximate what is not in its conventions. astropy's models can be put together, and
-ASDF stores them: so here everything is exact, and a reader of the file needs no Boresight.
+A FITS header must approximate whatever its conventions do not define. astropy's models can be
+combined, and ASDF stores them. So the mapping here is exact, and a reader of the file does not need
+Boresight.
 
-Every distortion is a pair of polynomials, every projection one of FITS's, and attitudes are
-rotations. Aberration by an observer of the velocity β moves a star at the angle θ from the apex to
+Every distortion is a pair of polynomials, every projection is one of FITS's, and every attitude is
+a rotation. Aberration by an observer of the velocity β moves a star at the angle θ from the apex to
 θ' with ``tan(θ'/2) = sqrt((1 - β) / (1 + β)) tan(θ/2)`` (Einstein 1905), which is a change of scale
 on the stereographic plane about the apex. Refraction changes the altitude by a cubic of its
 cotangent.
 
-The polynomials and the refraction have no formula for the inverse. It is unrolled: so many rounds
-of a fixed-point iteration, each a model.
+The polynomials and the refraction have no closed formula for the inverse. The inverse is a fixed
+number of fixed-point iterations, each of them a model.
 """
 
 from __future__ import annotations
@@ -47,41 +48,41 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 LENS_ROUNDS = 8
-"""Rounds for the inverse of the distortion; each makes the error of the polynomials that it starts
-from a hundred to a million times smaller."""
+"""Fixed-point iterations for the inverse of the distortion. Each makes the error of the starting
+polynomials a hundred to a million times smaller."""
 
 MAX_INVERSE_ORDER = 9
-"""Highest order of those polynomials."""
+"""Highest order of the polynomials from which the iterations for the inverse start."""
 
 ROUND_TRIP_PX = 1e-6
-"""Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
+"""Largest error of pixel to direction to pixel for a pixel that is imaged one to one, pixels."""
 
 
 def make_gwcs(
     camera: CameraModel, rotation: Floats, place: ApparentPlace, tolerance_px: float = 1e-6
 ) -> WCS:
-    """Make a `gwcs.WCS` of a camera, its attitude, and the apparent place of its stars.
+    """Make a `gwcs.WCS` from a camera, its attitude, and the apparent place of its stars.
 
     Parameters
     ----------
     camera : CameraModel
         The camera.
     rotation : ndarray, shape (3, 3)
-        Rotation matrix ICRS to camera, of apparent directions.
+        Rotation matrix that turns apparent directions along the axes of ICRS to the camera frame.
     place : ApparentPlace
-        Aberration and refraction to take out.
+        Aberration and refraction to remove.
     tolerance_px : float
-        Largest error allowed of the inverse, pixels.
+        Largest allowed error of the inverse, pixels.
 
     Returns
     -------
     gwcs.WCS
-        As `Solution.gwcs` explains it.
+        The WCS that `Solution.gwcs` documents.
 
     Raises
     ------
     ModuleNotFoundError, InputError, UndeterminedError
-        As `Solution.gwcs`.
+        As in `Solution.gwcs`.
     """
     if not tolerance_px > 0:
         raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 1e-6")
@@ -107,7 +108,7 @@ def make_gwcs(
 
 
 def asdf_bytes(wcs: WCS) -> bytes:
-    """Content of an ASDF file that has the WCS under the name "wcs"."""
+    """Content of an ASDF file that holds the WCS under the key "wcs"."""
     from io import BytesIO
 
     try:
@@ -120,7 +121,7 @@ def asdf_bytes(wcs: WCS) -> bytes:
 
 
 def _lens(camera: CameraModel, tolerance_px: float) -> Model:
-    """From 0-based pixels to ideal points, in pixels from the optical centre."""
+    """Make the model from 0-based pixels to ideal points, in pixels from the optical centre."""
     height, width = camera.image_shape
     center = np.add(camera.optical_center, (width / 2, height / 2))
     distortion = camera.distortion
@@ -138,14 +139,14 @@ def bend_model(bend: Polynomials, image_shape: tuple[int, int]) -> Model:
     Parameters
     ----------
     bend : Polynomials
-        By how much a pixel from the middle of the image moves.
+        Displacement of a pixel as a function of its position from the middle of the image, pixels.
     image_shape : (int, int)
         (height, width).
 
     Returns
     -------
     astropy.modeling.Model
-        Of two inputs and two outputs, with its inverse where that is known to 1e-6 px.
+        A model of two inputs and two outputs. It has an inverse if its error is within 1e-6 px.
     """
     middle = np.array(image_shape[::-1]) / 2
     polynomials = _whole(bend.a, bend.b)
@@ -161,16 +162,16 @@ def bend_model(bend: Polynomials, image_shape: tuple[int, int]) -> Model:
 def _invertible(
     polynomials: Polynomials, pixels: Floats, checks: Floats, tolerance_px: float
 ) -> Model:
-    """Make a model of polynomials and of its inverse, which is fitted at pixels and checked."""
+    """Make a model of polynomials with an inverse, fitted at `pixels` and checked at `checks`."""
     bend = _pair(polynomials)
-    # A copy has it: ASDF cannot read an inverse that holds the very model it is the inverse of.
+    # The inverse is set on a copy: ASDF cannot read an inverse that contains its own model.
     there = bend.copy()
     there.inverse = _inverse(bend, pixels, checks, tolerance_px)
     return there
 
 
 def _whole(a: Floats, b: Floats) -> Polynomials:
-    """Polynomials of where a pixel goes, from those of by how much."""
+    """Polynomials of the new position of a pixel, from the polynomials of its displacement."""
     a, b = a.copy(), b.copy()
     a[1, 0] += 1.0
     b[0, 1] += 1.0
@@ -178,7 +179,7 @@ def _whole(a: Floats, b: Floats) -> Polynomials:
 
 
 def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynomials:
-    """Write the distortion as polynomials of pixels from the optical centre."""
+    """Express the distortion as polynomials of pixels from the optical centre."""
     if isinstance(distortion, PolynomialDistortion):
         bend = Polynomials.of_lens(distortion)
         a, b = bend.a, bend.b
@@ -195,7 +196,7 @@ def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynom
 
 
 def _inverse(bend: Model, pixels: Floats, checks: Floats, tolerance_px: float) -> Model:
-    """Make the inverse of the distortion: polynomials, and the rounds that make it exact."""
+    """Make the inverse of the distortion: fitted polynomials, refined by fixed-point iterations."""
     ideal, check_ideal = np.column_stack(bend(*pixels.T)), np.column_stack(bend(*checks.T))
     middle = ideal.mean(axis=0)
 
@@ -217,7 +218,7 @@ def _inverse(bend: Model, pixels: Floats, checks: Floats, tolerance_px: float) -
 
 
 def _imaged(camera: CameraModel, pixels: Floats) -> Floats:
-    """Those pixels that are imaged one to one, counted from the optical centre."""
+    """Return the pixels that are imaged one to one, relative to the optical centre."""
     back = np.column_stack(camera.direction_to_pixel(camera.pixel_to_direction(*pixels.T)))
     with np.errstate(invalid="ignore"):
         kept = np.hypot(*(back - pixels).T) < ROUND_TRIP_PX
@@ -228,17 +229,17 @@ def _imaged(camera: CameraModel, pixels: Floats) -> Floats:
 
 
 def _to_sky(camera: CameraModel, rotation: Floats, place: ApparentPlace) -> Model:
-    """From ideal points to ICRS, through refraction and aberration."""
+    """Make the model from ideal points to ICRS that removes refraction and aberration."""
     from astropy.modeling import models
 
     degrees_per_px = math.degrees(1.0 / camera.focal_length_px)
     across = -degrees_per_px if camera.parity_flip else degrees_per_px
     projection = getattr(models, f"Pix2Sky_{FITS_CODES[camera.projection]}")()
-    # FITS measures the longitude on its plane from -y to x.
+    # FITS measures the longitude on its projection plane from -y to x.
     right, down, out = rotation
     axes = np.array([-down, right, out])
     model = models.Scale(across) & models.Scale(degrees_per_px) | projection
-    # Light came through aberration and refraction, in this order.
+    # Aberration acts on the light before refraction, so refraction is removed first.
     for about in (_air(place.refraction), _motion(place.velocity_km_s, out)):
         if about is not None:
             pole, undo = about
@@ -249,12 +250,12 @@ def _to_sky(camera: CameraModel, rotation: Floats, place: ApparentPlace) -> Mode
 
 
 def _air(refraction: Refraction | None) -> tuple[Floats, Model] | None:
-    """Pole (the zenith) and model that takes refraction out of longitudes and altitudes."""
+    """Pole (the zenith), and the model that removes refraction from longitudes and altitudes."""
     if refraction is None:
         return None
     from astropy.modeling import models
 
-    # At the altitude a, but not below the lowest: a' = lowest + (y + |y|) / 2, y = a - lowest.
+    # The altitude a is limited to at least the lowest: lowest + (y + |y|) / 2, y = a - lowest.
     above = models.Shift(-LOWEST_ALTITUDE_DEG) | (
         _same(1) + models.math.AbsoluteUfunc()
         | models.Scale(0.5)
@@ -269,7 +270,7 @@ def _air(refraction: Refraction | None) -> tuple[Floats, Model] | None:
 
 
 def _motion(velocity_km_s: ArrayLike | None, looking: Floats) -> tuple[Floats, Model] | None:
-    """Pole (the apex, or its opposite) and model that takes aberration out."""
+    """Pole (the apex or the antapex), and the model that removes aberration."""
     speed = 0.0 if velocity_km_s is None else float(np.linalg.norm(np.asarray(velocity_km_s)))
     if speed == 0.0:
         return None
@@ -278,26 +279,29 @@ def _motion(velocity_km_s: ArrayLike | None, looking: Floats) -> tuple[Floats, M
     beta = speed / SPEED_OF_LIGHT_KM_S
     pole = np.asarray(velocity_km_s) / speed
     if pole @ looking < 0.0:
-        # The plane has no place for its pole's opposite: let that be behind the camera.
+        # The plane cannot represent the point opposite to its pole: keep it behind the camera.
         pole, beta = -pole, -beta
     scale = models.Scale(math.sqrt((1.0 + beta) / (1.0 - beta)))
     return pole, models.Sky2Pix_STG() | scale & scale.copy() | models.Pix2Sky_STG()
 
 
 def _turn(axes: Floats, there: Floats) -> Model:
-    """Rotate longitudes and latitudes about some axes (rows, in ICRS) to those about others."""
+    """Make the rotation of longitudes and latitudes from the axes `axes` to the axes `there`.
+
+    The rows of both are the axes in ICRS.
+    """
     from astropy.modeling import models
 
     turn = there @ axes.T
     lon, lat = longitude_latitude(turn[:, 2])
-    # By the longitude taken, for at a pole it may be any.
+    # At a pole the longitude is arbitrary; `_axes_about` uses the same longitude as `lon` above.
     south = _axes_about(turn[:, 2])[0]
     lon_pole = np.arctan2(-south @ turn[:, 1], -south @ turn[:, 0])
     return models.RotateNative2Celestial(*(float(np.degrees(x)) for x in (lon, lat, lon_pole)))
 
 
 def _axes_about(pole: Floats) -> Floats:
-    """Axes (rows) of which the third is the pole: south, east, out."""
+    """Axes as rows: south, east, and out, which is the pole."""
     lon, lat = longitude_latitude(pole)
     (sin_lon, sin_lat), (cos_lon, cos_lat) = np.sin([lon, lat]), np.cos([lon, lat])
     return np.array(
@@ -310,7 +314,7 @@ def _axes_about(pole: Floats) -> Floats:
 
 
 def _undone(bend: Model, rounds: int) -> Model:
-    """Undo x -> x + bend(x): so many rounds of x = y - bend(x), from x = y."""
+    """Invert y = x + bend(x) by `rounds` iterations of x = y - bend(x), starting from x = y."""
     found = _same(bend.n_inputs)
     for _ in range(rounds):
         found = _same(bend.n_inputs) - (found | bend)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 MIN_COS_FROM_CENTER = 0.05
-"""Directions more than 87 degrees from the image centre have no place on its tangent plane."""
+"""Smallest cosine of the angle from the reference pixel on a tangent plane: 87 degrees."""
 
 
 FITS_CODES: dict[str, str] = {
@@ -28,12 +28,12 @@ FITS_CODES: dict[str, str] = {
     "stereographic": "STG",
     "orthographic": "SIN",
 }
-"""Names in FITS of a camera's projections."""
+"""FITS code of each projection of a camera."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Projection, reference pixel (from the image centre), and how far from it pixels count."""
+    """Projection, reference pixel (from the image centre), and radius within which pixels count."""
 
     projection: Projection = "gnomonic"
     center: tuple[float, float] = (0.0, 0.0)
@@ -41,7 +41,7 @@ class Reference:
 
     @property
     def code(self) -> str:
-        """Name of the projection in FITS."""
+        """FITS code of the projection."""
         if self.projection not in FITS_CODES:
             raise InputError(
                 f"projection: {self.projection!r} is unknown; give one of {', '.join(FITS_CODES)}"
@@ -51,7 +51,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Plane:
-    """Plane about the direction of the reference pixel; rows of `axes`: east, north, out."""
+    """Projection plane about the direction of the reference pixel.
+
+    `ra` and `dec` are in radians; the rows of `axes` are east, north and out.
+    """
 
     ra: float
     dec: float
@@ -60,7 +63,7 @@ class Plane:
 
     @classmethod
     def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: Reference) -> Plane:
-        """Plane about the direction that the reference pixel sees."""
+        """Make the plane about the direction of the reference pixel."""
         center = np.array([about.center], np.float64)
         seen = np.asarray(pixel_to_direction(center), np.float64)
         if seen.shape not in ((1, 3), (3,)):
@@ -81,7 +84,10 @@ class Plane:
     def sample(
         self, pixel_to_direction: Callable[[Floats], Floats], pixels: Floats
     ) -> tuple[Floats, Floats]:
-        """Pixels from the reference pixel and their coordinates (east, north) in degrees."""
+        """Pixels from the reference pixel, and their (east, north) on the plane in degrees.
+
+        Pixels without a direction, or outside `reach_px`, are excluded.
+        """
         directions = np.asarray(pixel_to_direction(pixels), np.float64)
         pixels = pixels - self.about.center
         seen = np.isfinite(directions).all(axis=1) & (np.hypot(*pixels.T) <= self.about.reach_px)

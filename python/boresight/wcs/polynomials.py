@@ -1,4 +1,4 @@
-"""Pairs of polynomials fitted to what pixels see, of the lowest order that serves."""
+"""Fits of pairs of polynomials at points of an image, of the lowest order within a tolerance."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FIT_POINTS_PER_SIDE = 33
 """Nodes per side for the fit: twice what the highest order needs."""
 
 CHECK_POINTS_PER_SIDE = 41
-"""Points per side, edges included, at which the largest error is looked for."""
+"""Points per side, edges included, at which the largest error is measured."""
 
 
 def fit_nodes(image_shape: tuple[int, int]) -> Floats:
-    """Chebyshev nodes over the image: a fit there is nearly the best in the largest error."""
+    """Chebyshev nodes over the image; a fit at these nodes nearly minimizes the largest error."""
     height, width = image_shape
     t = np.cos(np.pi * (np.arange(FIT_POINTS_PER_SIDE) + 0.5) / FIT_POINTS_PER_SIDE)
     x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
@@ -30,7 +30,7 @@ def fit_nodes(image_shape: tuple[int, int]) -> Floats:
 
 
 def check_points(image_shape: tuple[int, int]) -> Floats:
-    """Even points from edge to edge of the image."""
+    """Points at equal distances from edge to edge of the image."""
     height, width = image_shape
     t = np.linspace(-1.0, 1.0, CHECK_POINTS_PER_SIDE)
     x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
@@ -39,7 +39,7 @@ def check_points(image_shape: tuple[int, int]) -> Floats:
 
 @dataclass(frozen=True)
 class Polynomials:
-    """A pair of polynomials as SIP writes them: a[p, q] is the coefficient of x^p y^q."""
+    """A pair of polynomials in the form of SIP: a[p, q] is the coefficient of x^p y^q."""
 
     a: Floats
     b: Floats
@@ -51,7 +51,7 @@ class Polynomials:
 
     @classmethod
     def of_lens(cls, lens: PolynomialDistortion) -> Polynomials:
-        """By how many pixels a lens moves a pixel from its centre."""
+        """Displacement by a lens as polynomials of pixels from its centre, in pixels."""
         size = max(lens.order, 1) + 1
         a, b = np.zeros((2, size, size))
         for (p, q), u, v in zip(powers(lens.order), lens.a_coeffs, lens.b_coeffs, strict=True):
@@ -60,7 +60,7 @@ class Polynomials:
 
     @classmethod
     def fit(cls, points: Floats, values: Floats, degrees: range) -> Polynomials:
-        """Least-squares fit to values (n, 2) with the terms of these degrees."""
+        """Least-squares fit to values (n, 2) at points (n, 2), with the terms of some degrees."""
         terms = [(p, q) for p, q in powers(degrees.stop - 1) if p + q in degrees]
         scale = np.abs(points).max()
         x, y = (points / scale).T
@@ -79,14 +79,14 @@ class Polynomials:
 
 
 def largest(misses: Floats) -> float:
-    """Length of the longest of some vectors (n, 2)."""
+    """Largest length of vectors (n, 2)."""
     return float(np.hypot(*misses.T).max())
 
 
 def lowest_order(
     fit: Callable[[int], tuple[float, Fit]], orders: range, tolerance: float
 ) -> tuple[float, Fit]:
-    """Return the first fit within the tolerance, or else the best of all."""
+    """Return the first fit whose error is within the tolerance, or else the best fit."""
     best = fit(orders[0])
     for order in orders[1:]:
         if best[0] <= tolerance:

@@ -1,4 +1,4 @@
-"""Restoring the WCS that a file had before another one was written into it."""
+"""Restoring the WCS that a FITS file had before `write_wcs` replaced it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from boresight.wcs.files import FitsFile, checksummed, fits_block, ones_sum
 __all__ = ["KEPT", "Change", "kept_hdu", "next_version", "undo"]
 
 KEPT = "BORESIGHT-UNDO"
-"""Name of the extension that keeps the cards; each writing adds one, counted by EXTVER."""
+"""Name of the extension that keeps the cards. Each writing adds one; EXTVER counts them."""
 
-#: A row of its table.
+#: A row of the table in the extension.
 _ROW = np.dtype([("HDU", ">i4"), ("PLACE", ">i4"), ("CHANGE", "S1"), ("CARD", f"S{CARD}")])
 
 
 class Change(NamedTuple):
-    """A card that was removed ("-") from a place of the header of an HDU, or added ("+")."""
+    """A header card that was removed ("-") from, or added ("+") to, the header of an HDU.
+
+    `place` is the index of a removed card in the header.
+    """
 
     hdu: int
     place: int
@@ -34,7 +37,7 @@ class Change(NamedTuple):
 
 
 def kept_hdu(changes: Iterable[Change], version: int) -> bytes:
-    """HDU that keeps changes of headers, in bytes: a table whose column CARD can be read."""
+    """Bytes of the HDU that keeps header changes: a table with readable text in column CARD."""
     from astropy.io.fits import Header
 
     rows = [(c.hdu, c.place, c.change.encode(), c.card.encode("latin-1")) for c in changes]
@@ -62,13 +65,13 @@ def kept_hdu(changes: Iterable[Change], version: int) -> bytes:
 
 
 def _kept(file: FitsFile) -> list[int]:
-    """HDUs that keep cards, the newest last."""
+    """Return the indices of the HDUs that keep cards, the newest last."""
     found = [i for i, hdu in enumerate(file.hdus) if hdu.header.get("EXTNAME") == KEPT]
     return sorted(found, key=lambda i: int(file.hdus[i].header.get("EXTVER", 1)))
 
 
 def next_version(file: FitsFile) -> int:
-    """EXTVER of the extension that is written next."""
+    """EXTVER for the next extension that keeps cards."""
     kept = _kept(file)
     return int(file.hdus[kept[-1]].header.get("EXTVER", 1)) + 1 if kept else 1
 
@@ -77,16 +80,17 @@ def next_version(file: FitsFile) -> int:
 def undo(path: str | os.PathLike[str], *, copy: str | os.PathLike[str] | None = None) -> Path:
     """Restore the WCS that a file had before one was written into it.
 
-    The cards that were added go, those that were removed return to where they were, and so does
-    the checksum: if nothing else was changed since, the header is as it was, byte for byte. Cards
-    that others have changed or added stay. Of several writings, the last is undone.
+    The added cards are removed, and the removed cards and the checksum are restored at their old
+    places. If nothing else was changed since, the header is equal to the old one byte for byte.
+    Cards that other programs have changed or added stay. If several WCS were written one after the
+    other, only the last writing is undone.
 
     Parameters
     ----------
     path : path-like
-        A FITS file into which a WCS was written by this package.
+        A FITS file into which this package has written a WCS.
     copy : path-like, optional
-        Write this file, replacing it if it exists. Default: in place.
+        File to write instead, replacing it if it exists. Default: `path` is changed in place.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def undo(path: str | os.PathLike[str], *, copy: str | os.PathLike[str] | None = 
     FileNotFoundError
         If there is no such file.
     InputError
-        If it keeps no cards, or its HDUs have changed places since.
+        If the file keeps no old cards, or its HDUs were reordered since.
     FileFormatError
         If the file is damaged.
 
@@ -124,7 +128,7 @@ def undo(path: str | os.PathLike[str], *, copy: str | os.PathLike[str] | None = 
 
 
 def _restored(file: FitsFile, index: int, rows: NDArray[Any]) -> Sequence[str]:
-    """Cards of an HDU with the changes undone."""
+    """Cards of an HDU after undoing the changes."""
     text = [(int(r["PLACE"]), bytes(r["CARD"]).decode("latin-1").ljust(CARD)) for r in rows]
     added = {card for (_, card), row in zip(text, rows, strict=True) if row["CHANGE"] == b"+"}
     removed = [pair for pair, row in zip(text, rows, strict=True) if row["CHANGE"] == b"-"]
@@ -137,5 +141,5 @@ def _restored(file: FitsFile, index: int, rows: NDArray[Any]) -> Sequence[str]:
     cards = [card for card in file.hdus[index].cards if card not in added]
     for place, card in sorted(removed):
         cards.insert(min(place, len(cards)), card)
-    # A checksum can be coded in several ways: the old one stays if it is right.
+    # A checksum can be encoded in several ways: the old encoding is kept if it is right.
     return cards if file.is_sound(index, cards) else file.with_checksum(index, cards)

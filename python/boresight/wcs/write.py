@@ -1,4 +1,4 @@
-"""Writing a WCS into FITS files: the old one goes, everything else stays byte for byte."""
+"""Writing a WCS into FITS files: replaces the old WCS and keeps all other bytes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["header_cards", "write_header", "write_wcs"]
 
-#: Cards that tell the detectors of a mosaic apart.
+#: Cards that identify a detector of a mosaic.
 DETECTOR_CARDS = ("EXTVER", "DETSEC", "CCDSEC", "DETECTOR", "CCDNAME", "CCDCHIP", "CHIP", "IMAGEID")
 
-#: Columns of text in a HISTORY card.
+#: Characters of text in a HISTORY card.
 HISTORY_COLUMNS = 72
 
-#: Images whose old reference pixels and points differ by less than this have the same geometry.
+#: Largest difference of CRVAL (degrees) and CRPIX (pixels) between images of the same geometry.
 SAME_CARD = 1e-6
 
 
@@ -48,33 +48,33 @@ def write_wcs(
 ) -> Path:
     """Write a WCS into a FITS file.
 
-    Every card of the old WCS goes: the reference point, matrix, scale and rotation, the
-    distortion, and alternate descriptions on the sky, which would contradict the new one. The new
-    cards stand in their place. All other cards and the data are copied byte for byte; checksums
-    are brought up to date. The old cards are kept in an extension BORESIGHT-UNDO, from which
-    `undo` restores them. The file is replaced as a whole or, on any error, not at all.
+    All cards of the old WCS are removed: the reference point, matrix, scale and rotation, the
+    distortion, and alternate descriptions on the sky, which would contradict the new WCS. The new
+    cards take the place of the old ones. All other cards and the data are copied byte for byte;
+    checksums are updated. The old cards are kept in an extension BORESIGHT-UNDO, from which `undo`
+    restores them. The file is replaced as a whole; on any error it is not changed.
 
     Parameters
     ----------
     path : path-like
-        Plain, with compressed images, or compressed as a whole with gzip, bzip2 or xz.
+        FITS file: plain, with compressed images, or compressed as a whole with gzip, bzip2 or xz.
     wcs : astropy.wcs.WCS, or mapping of int to WCS
-        For the frame in the file, as `read_frame` reads it; or one for each HDU, by its number,
-        for all of its pixels.
+        The WCS of the frame in the file, as `read_frame` reads it. A mapping gives the WCS of each
+        HDU by its number, for all pixels of the HDU.
     copy : path-like, optional
-        Write this file and leave the other. Default: in place.
+        File to write instead, without a change of `path`. Default: `path` is changed in place.
     overwrite : bool
         Replace `copy` if it exists. Default False.
     extensions : "all", int, str or sequence of them
-        Which images the WCS is for: numbers or names of HDUs. Default: the frame and all images of
-        the same geometry, such as its mask and its errors. These are of the same shape and, where
-        the headers tell, of the same detector and the same old WCS.
+        Numbers or names of the HDUs that get the WCS. Default: the frame and all images of the same
+        geometry, such as its mask and its errors. An image has the same geometry if it has the same
+        shape and, as far as the headers have these cards, the same detector and the same old WCS.
     region : (slice, slice) or "full", optional
-        The part of the image that the WCS is for, as for `read_frame`.
+        The part of the image to which the WCS applies, as for `read_frame`.
     error_deg : float, optional
-        Random error of the sky positions per axis, for the cards CRDER.
+        Random error of the sky positions per axis in degrees, for the cards CRDER.
     history : iterable of str
-        Lines for HISTORY.
+        Lines of text for HISTORY cards.
 
     Returns
     -------
@@ -86,16 +86,16 @@ def write_wcs(
     FileNotFoundError
         If there is no such file.
     FileExistsError
-        If `copy` exists.
+        If `copy` exists and `overwrite` is False.
     InputError
-        If it is no FITS file, an extension is not there or has another shape, or the WCS cannot be
-        written in cards.
+        If the file is not a FITS file, an extension is missing or has another shape, or the WCS
+        cannot be written in cards.
     FileFormatError
         If the file is damaged.
 
     See Also
     --------
-    boresight.Solution.write_wcs : writes that of a solution.
+    boresight.Solution.write_wcs : writes the WCS of a solution.
     boresight.wcs.undo : restores the old WCS.
 
     Examples
@@ -143,7 +143,7 @@ def _own_wcs(
     extensions: str | int | Sequence[str | int],
     region: Region | str | None,
 ) -> Placed:
-    """WCS of each HDU that is written, and the offset of its pixels; None where it only goes."""
+    """WCS and pixel offset of each HDU to change; a WCS of None only removes the old one."""
     hdus = file.images()
     if isinstance(wcs, Mapping):
         for index in wcs:
@@ -163,13 +163,13 @@ def _own_wcs(
         axes = hdu.axes
         assert axes is not None, "only images are chosen"
         placed[hdu.index] = wcs, _offset(hdu, axes, wcs, region)
-    # A header without data that points elsewhere would be read by mistake.
+    # An old WCS in a primary header without data would contradict the new WCS: it is removed.
     stale = {hdu.index: (None, (0.0, 0.0)) for hdu in empty if sky_alternates(hdu.header)}
     return stale | placed
 
 
 def _offset(hdu: Hdu, axes: Axes, wcs: WCS, region: Region | str | None) -> tuple[float, float]:
-    """Columns and rows before the first pixel that the WCS counts."""
+    """Return the number of columns and rows before the first pixel of the WCS."""
     dimensions = len(hdu.shape)
     if (dimensions - axes.column, dimensions - axes.row) != (1, 2):
         raise InputError(
@@ -211,7 +211,7 @@ def _shares(hdu: Hdu, frame: Hdu) -> bool:
 def _changed(
     file: FitsFile, index: int, new: Sequence[str], changes: list[Change]
 ) -> Sequence[str]:
-    """Cards of an HDU with new ones of the WCS; what changed is added to `changes`."""
+    """Cards of an HDU with the new WCS cards; the changed cards are appended to `changes`."""
     raw = file.hdus[index]
     cards, removed = replace_wcs(raw.cards, raw.header, new)
     updated = file.with_checksum(index, cards)
@@ -241,14 +241,14 @@ def header_cards(
     Parameters
     ----------
     wcs : astropy.wcs.WCS
-        With its `pixel_shape`.
+        The WCS; its `pixel_shape` gives the size of the image.
     error_deg, history
         As for `write_wcs`.
 
     Returns
     -------
     astropy.io.fits.Header
-        As in the ``.wcs`` files of Astrometry.net: with IMAGEW and IMAGEH.
+        The header, with IMAGEW and IMAGEH as in the ``.wcs`` files of Astrometry.net.
 
     Examples
     --------
@@ -273,7 +273,7 @@ def write_header(
     error_deg: float | None = None,
     history: Iterable[str] = (),
 ) -> Path:
-    """Write a WCS as a FITS file without data, a ``.wcs`` file as `solve-field` writes it.
+    """Write a WCS as a FITS file without data, like the ``.wcs`` files of `solve-field`.
 
     Parameters
     ----------

@@ -1,10 +1,12 @@
-//! Alignment of lists of stars: which of one list are which of another, and the transformation between them.
+//! Alignment of star lists: pairs the stars of one list with those of another and fits the transformation
+//! between the lists.
 //!
-//! [`match_lists`] needs no start: patterns of neighbouring stars propose transformations ([`patterns`]), and each
-//! proposal is grown from its pattern over the whole of both lists until chance is ruled out ([`growth`]).
-//! [`register()`] starts from the histogram of differences ([`offset`]) or from patterns, and fits a transformation to
-//! the pairs ([`linear`]). All exposures at once, with the positions and motions of the [`objects`] and the
-//! distortion of the [`device`], are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
+//! [`match_lists`] needs no initial transformation: patterns of neighbouring stars propose transformations
+//! ([`patterns`]), and each proposal is extended from its pattern to the whole of both lists until chance is
+//! ruled out ([`growth`]). [`register()`] starts from the histogram of differences ([`offset`]) or from
+//! patterns, and fits a transformation to the pairs ([`linear`]). [`joint`] fits all exposures at once, with
+//! the positions and motions of the [`objects`] and the distortion of the [`device`]. [`footprint`] computes
+//! which images overlap on the sky.
 
 pub mod closure;
 pub mod device;
@@ -29,10 +31,10 @@ pub use objects::Detection;
 pub use register::{Ending, RegisterOptions, Registration, Sources, Start, join, register};
 pub use similarity::Similarity;
 
-/// Numbers for tests that have no pattern.
+/// Pseudo-random numbers for tests.
 #[cfg(test)]
 pub(crate) mod testing {
-    /// A number from 0 to 1 of each index (Steele, Lea & Flood 2014).
+    /// Returns a pseudo-random number from 0 to 1 for an index (Steele, Lea & Flood 2014).
     pub(crate) fn random(index: u64) -> f64 {
         let mut x = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,43 +1,50 @@
-//! Calibration: one camera model from the matched stars of many frames.
+//! Calibrates a camera: fits one camera model to the matched stars of many frames.
 //!
-//! One non-linear least-squares problem: the intrinsics, which all frames share, and an attitude for each frame.
-//! A star's residual is taken where the model is explicit, in the ideal plane, and brought to the detector by the
-//! inverse local derivative of the distortion, so that it is in pixels:
+//! The fit is one non-linear least-squares problem. Its unknowns are the intrinsics, which all frames share,
+//! and an attitude for each frame. The residual of a star is computed in the ideal plane, where the model is
+//! explicit. The inverse of the distortion's local Jacobian then maps the residual to the detector, so that
+//! it is in pixels:
 //!
 //! ```text
 //! r = J⁻¹ [ undistort(p - c) - f · project(R v) ],   J = ∂ undistort / ∂ p
 //! ```
 //!
-//! The [projection](crate::geometry::projection) is that of the cameras the frames were solved with, or another that is asked
-//! for; it is not fitted: between any two of them lie radial terms alone.
+//! The [projection](crate::geometry::projection) is that of the cameras with which the frames were solved,
+//! unless another one is requested. It is not fitted, because any two projections differ only by radial
+//! terms.
 //!
-//! The attitudes are eliminated frame by frame (Schur complement): the work grows with the number of frames and
-//! the memory does not, and the sum of the frames' blocks is all that the fit needs.
+//! The attitudes are eliminated frame by frame (Schur complement). The work grows with the number of frames,
+//! but the memory does not. The fit needs only the sum of the frames' blocks.
 //!
 //! # Gauge
 //!
-//! Some changes of the intrinsics do what a change of the attitudes or of the focal length does. They are fixed so:
+//! Some changes of the intrinsics have the same effect as a change of the attitudes or of the focal length.
+//! These degrees of freedom are fixed as follows:
 //!
 //! * **Pinhole**: only the focal length is free; the optical centre stays at the image centre.
-//! * **Polynomial**: the optical centre stays at the image centre. The terms A₀₀, B₀₀ (a shift, which is a rotation of
-//!   every frame), A₁₀ (scale, the focal length) and A₀₁ (a turn, the roll) are zero. B₀₁ (aspect) and B₁₀ (skew)
-//!   are free, as is everything of degree 2 and more. Where the optical axis lies is then not told by the model: shifts
-//!   and tilts differ only in terms of degree 2, which are free.
-//! * **Radial**: everything is free, the optical centre too; it may lie far off the detector. But if that explains the
-//!   stars no better than an optical centre at the image centre does (where a lens has little distortion, or the
-//!   decentring terms do the same), it is kept there: it could be anywhere.
+//! * **Polynomial**: the optical centre stays at the image centre. The terms A₀₀, B₀₀ (a shift, equivalent to
+//!   a rotation of every frame), A₁₀ (scale, equivalent to the focal length) and A₀₁ (a turn, equivalent to
+//!   the roll) are zero. B₀₁ (aspect) and B₁₀ (skew) are free, and so are all terms of degree 2 and more. The
+//!   model therefore does not give the position of the optical axis: shifts and tilts differ only in terms of
+//!   degree 2, which are free.
+//! * **Radial**: all parameters are free, including the optical centre, which may lie far off the detector.
+//!   But the optical centre is kept at the image centre if a free one does not explain the stars
+//!   significantly better. This happens when the lens has little distortion, or when the decentring terms
+//!   have the same effect: the position of the optical centre is then undetermined.
 //!
-//! Parameters that are kept so, and those that the data do not determine, are zero and named in [`CalibrationResult::frozen`].
+//! A radial model's optical centre that is kept at the image centre, and parameters that the data do not
+//! determine, stay zero. [`CalibrationResult::frozen`] lists their names.
 //!
 //! # Wrong matches
 //!
-//! The fit starts from a pinhole and the attitudes that fit it best, and grows to the whole model in stages, with
-//! matches weighted down by Geman and McClure's function of their residual over the median one of their part of the
-//! detector. Last, matches within `sigma_clip` standard deviations, by that median, count fully. Farther off, but
-//! within a fraction of a pixel, is where blended and variable stars lie that are rightly identified and badly
-//! measured: they count with Cauchy's tail, so that they hold the model where nothing better does. All others are
-//! left out, or taken back in, until that changes nothing. A frame of which most matches are left out does not fit,
-//! and is rejected.
+//! The fit starts from a pinhole and the attitudes that fit it best, and adds parameters in stages up to the
+//! whole model. During these stages, Geman and McClure's loss lowers the weight of a match by its residual,
+//! relative to the median residual of its part of the detector. In the final fit, matches within `sigma_clip`
+//! standard deviations (estimated from that median) have full weight. Correctly identified but badly measured
+//! stars, such as blended and variable ones, lie farther off, but within a fraction of a pixel. Their weight
+//! falls with Cauchy's tail, so that they constrain the model where there are no better stars. All other
+//! matches are excluded. Excluding and including is repeated until nothing changes. A frame is rejected when
+//! most of its matches are excluded.
 
 mod block;
 mod choice;
@@ -77,7 +84,7 @@ pub use rig::{Exposure, calibrate_rig};
 pub use scale::Spread;
 pub(crate) use single::{SingleFit, SingleFrame, View};
 
-/// Form of the camera model to fit. See the [module](self) for what is free in each.
+/// Form of the camera model to fit. The [module](self) lists the free parameters of each form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
     /// Focal length only.
@@ -91,23 +98,24 @@ pub enum Model {
     Radial,
 }
 
-/// How to calibrate.
+/// Options of a calibration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// Form of the model.
     pub model: Model,
-    /// Matches farther off than this many standard deviations lose weight, or are left out.
+    /// Matches with a residual above this many standard deviations lose weight, or are excluded.
     pub sigma_clip: f64,
-    /// At most this many steps in all.
+    /// Maximum number of steps in total.
     pub max_iterations: usize,
-    /// Focal length to start from; without it the median of the frames'.
+    /// Focal length to start from, in pixels; by default the median of the frames' focal lengths.
     pub focal_length_px: Option<f64>,
-    /// Projection of the model; without it that of the frames.
+    /// Projection of the model; by default that of the frames.
     pub projection: Option<Projection>,
-    /// Standard deviation of the residuals per axis, if it is known; without it, it is found from their medians, which
-    /// may differ over the detector. In pixels, or, if all frames have covariances, in units of these.
+    /// Standard deviation of the residuals per axis, if it is known: in pixels, or, if all frames have
+    /// covariances, in units of these. By default it is estimated from median residuals, and may differ over
+    /// the detector.
     pub noise: Option<f64>,
-    /// Also find the residuals of stars left out in turn ([`CalibrationResult::held_out`]).
+    /// Whether to compute the residuals of held-out stars too ([`CalibrationResult::held_out`]).
     pub held_out: bool,
 }
 
@@ -137,11 +145,12 @@ impl Default for Options {
 
 /// Fits one camera to the matched stars of many frames.
 ///
-/// `places` tells how the stars of each frame are displaced; without it, as they were when they were matched. `start` is a
-/// calibration of the same frames from which to go on with the whole model at once, rather than from a pinhole.
+/// `places` gives the displacement of the stars in each frame; by default it is that with which they were
+/// matched. `start` is a calibration of the same frames. If it is given, the whole model is fitted from there
+/// at once, rather than from a pinhole.
 ///
-/// [`Error::Undetermined`](crate::Error::Undetermined) when too few stars are left for the model, or it folds over
-/// within the image.
+/// Returns [`Error::Undetermined`](crate::Error::Undetermined) when too few stars remain for the model, or
+/// when the distortion folds over within the image.
 pub fn calibrate(
     frames: &[&MatchedStars],
     places: Option<&[ApparentPlace]>,
@@ -161,10 +170,10 @@ pub fn calibrate(
     fit(&given, &prepared, &from, options, monitor)
 }
 
-/// The matches that a frame was prepared from, each with the number of its detector.
+/// The matched stars from which a frame was prepared, with the number of each detector.
 type Given<'a> = Vec<(usize, &'a MatchedStars)>;
 
-/// Fits optics to frames that are prepared.
+/// Fits the optics to prepared frames.
 fn fit(
     given: &[Given<'_>],
     frames: &[Frame],

@@ -15,7 +15,7 @@ mod hipparcos;
 /// Stars in columns, in any order. Angles in radians, ICRS.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog {
-    /// Identifiers, as the catalogue has them.
+    /// Identifiers of the stars in the catalogue.
     pub ids: Vec<i64>,
     /// Right ascension at the epoch.
     pub ra: Vec<f64>,
@@ -51,7 +51,7 @@ impl Catalog {
         self.ids.is_empty()
     }
 
-    /// The catalogue of some rows, in their order.
+    /// The catalogue of the given rows, in their given order.
     #[must_use]
     pub fn select(&self, rows: &[u32]) -> Self {
         fn take<T: Copy>(column: &[T], rows: &[u32]) -> Vec<T> {
@@ -69,7 +69,7 @@ impl Catalog {
         }
     }
 
-    /// Refuses columns of different lengths and stars without position or magnitude.
+    /// Returns an error if columns differ in length or a star has no position or magnitude.
     pub fn check(&self) -> Result<()> {
         let lengths = [
             ("ra", self.ra.len()),
@@ -98,7 +98,7 @@ impl Catalog {
                     "leave out stars without position",
                 );
             }
-            // A hair more than π/2: degrees converted to radians may round up.
+            // Slightly more than π/2 is accepted: degrees converted to radians may round up.
             if self.dec[star].is_nan() || self.dec[star].abs() > std::f64::consts::FRAC_PI_2 + 1e-12 {
                 return refuse(
                     "dec_deg",
@@ -138,8 +138,8 @@ impl Catalog {
 
     /// The catalogue at another Julian year: stars move uniformly on straight lines in space.
     ///
-    /// Exact but for the change of distance, which parallax and radial velocity would tell (less than
-    /// 1 mas in 50 years except for the very nearest stars). Stars without proper motion stay.
+    /// Exact except for the change of distance, which would require parallax and radial velocity (less than 1
+    /// mas in 50 years except for the very nearest stars). Stars without proper motion do not move.
     #[must_use]
     pub fn at_epoch(&self, year: f64) -> Self {
         let years = year - self.epoch;
@@ -167,7 +167,8 @@ impl Catalog {
         out
     }
 
-    /// For every star the nearest of `others` (positions as they are) within `radius`.
+    /// For every star, the index of the nearest star of `others` within `radius`; each catalogue is taken at
+    /// its own epoch.
     pub fn cross_match(&self, others: &Self, radius: f64) -> Vec<Option<usize>> {
         let directions: Vec<[f64; 3]> =
             others.directions_at(others.epoch).into_iter().map(Into::into).collect();
@@ -188,8 +189,10 @@ impl Catalog {
             .collect()
     }
 
-    /// The catalogue with proper motions and parallaxes of another that has them, for the stars both have: for
-    /// each of the others the nearest here, at this catalogue's epoch, within `radius` and `magnitudes`.
+    /// The catalogue with the proper motions and parallaxes of `others`, for the stars that both have.
+    ///
+    /// Each star of `others` is matched with the nearest star here, at this catalogue's epoch, within
+    /// `radius` and `magnitudes`.
     #[must_use]
     pub fn with_motions_of(&self, others: &Self, radius: f64, magnitudes: f32) -> Self {
         let others = others.at_epoch(self.epoch);
@@ -213,25 +216,26 @@ impl Catalog {
         (0..self.len()).into_par_iter().filter(inside).collect()
     }
 
-    /// Position after `years` with the present distance as unit, and the velocity per year.
+    /// Position after `years`, and the velocity per year, in units of the present distance.
     fn position_and_velocity(&self, star: usize, years: f64) -> (Vector3<f64>, Vector3<f64>) {
         moved(self.ra[star], self.dec[star], self.pm_ra[star], self.pm_dec[star], years)
     }
 }
 
-/// Where the stars of a catalogue are at any epoch, by their identifiers.
+/// Positions of the stars of a catalogue at any epoch, looked up by identifier.
 #[derive(Debug)]
 pub struct Motions {
     /// Julian year of the positions.
     epoch: f64,
-    /// Rising identifiers.
+    /// Identifiers, ascending.
     ids: Vec<i64>,
-    /// Position and velocity per year of each, with the present distance as unit: a star is asked for many times.
+    /// Position and velocity per year of each star, in units of its present distance, stored for repeated
+    /// look-ups.
     courses: Vec<(Vector3<f64>, Vector3<f64>)>,
 }
 
 impl Motions {
-    /// Of a catalogue whose identifiers are distinct.
+    /// Prepares the motions of a catalogue whose identifiers are distinct.
     pub fn new(catalog: &Catalog) -> Self {
         let mut rows: Vec<usize> = (0..catalog.len()).collect();
         rows.sort_unstable_by_key(|&row| catalog.ids[row]);
@@ -243,20 +247,20 @@ impl Motions {
         }
     }
 
-    /// Those of [`Catalog::hipparcos`], made when first asked for.
+    /// The motions of [`Catalog::hipparcos`], prepared at the first call.
     pub fn hipparcos() -> &'static Self {
         static MOTIONS: OnceLock<Motions> = OnceLock::new();
         MOTIONS.get_or_init(|| Self::new(&Catalog::hipparcos()))
     }
 
-    /// Where a star is at a Julian year; `None` if the catalogue has no star of this identifier.
+    /// Direction of a star at a Julian year; `None` if the catalogue has no star of this identifier.
     pub fn direction_at(&self, id: i64, year: f64) -> Option<Direction> {
         let (position, velocity) = self.courses[self.row(id)?];
         Some((position + velocity * (year - self.epoch)).normalize())
     }
 
-    /// Row of an identifier: numbers that rise lie no farther from their place than there are gaps between them, which in
-    /// Hipparcos are few.
+    /// Row of an identifier. Its range is limited by the distances from the first and the last identifier,
+    /// because identifiers are distinct and ascending; with few gaps, as in Hipparcos, the range is short.
     fn row(&self, id: i64) -> Option<usize> {
         let (first, last) = (*self.ids.first()?, *self.ids.last()?);
         let [below, above] = [id.saturating_sub(first), last.saturating_sub(id)].map(usize::try_from);
@@ -345,7 +349,7 @@ mod tests {
             let star = one_star(ra, dec, pm_ra * ARCSEC, pm_dec * ARCSEC);
             let there = star.at_epoch(2000.0 + years);
             prop_assert!(separation(&there.directions_at(there.epoch)[0], &star.directions_at(there.epoch)[0]) < 1e-15);
-            // The change of distance is forgotten on the way, so the return is exact to second order only.
+            // The change of distance is lost on the way, so that the return is exact to second order only.
             let back = there.at_epoch(2000.0);
             let moved: f64 = f64::hypot(pm_ra, pm_dec) * years * ARCSEC;
             prop_assert!(separation(&direction(ra, dec), &direction(back.ra[0], back.dec[0])) < 1.01 * moved.abs().powi(3) + 1e-12);

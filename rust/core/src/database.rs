@@ -1,7 +1,8 @@
-//! The pattern database: the stars of a catalogue and the patterns by which a frame of them is recognised.
+//! The pattern database: the stars of a catalogue, and the patterns of stars by which a frame is recognised.
 //!
-//! A database is one run of bytes, the same in memory and on disk (`database/format.rs` says how),
-//! so opening a file costs the same whatever its size, and processes that map one file share its memory.
+//! A database is one block of bytes, the same in memory and on disk (`database/format.rs` describes the
+//! format). Opening a file therefore takes the same time whatever its size, and processes that map one file
+//! share its memory.
 
 use std::sync::{Arc, OnceLock};
 
@@ -36,30 +37,33 @@ pub(crate) use lattice::lattice_point;
 pub use lookup::Lookups;
 pub use parameters::Parameters;
 
-/// Changes whenever the same stars and parameters give another database than before.
+/// Revision of the generation. It changes whenever the same stars and parameters give another database than
+/// before.
 pub const REVISION: u32 = 1;
 
-/// So many stars per star wanted are looked at, where they lie evenly: some of them are not in the image, and where
-/// stars are twice as sparse as on average a second, wider look is needed.
+/// Number of stars searched per star wanted, for an even distribution of stars. It exceeds 1 because some
+/// stars are not in the image. Where stars are twice as sparse as on average, a second, wider search is
+/// needed.
 const LOOK: f64 = 1.8;
-/// Every further look is so much wider.
+/// Factor by which every further search is wider.
 const LOOK_FURTHER: f64 = 3.0;
 
-/// Memory that making even a small database takes.
+/// Memory needed to make even a small database, bytes.
 const LEAST_BYTES: usize = 64 << 20;
 
-/// Stars by which a database of Hipparcos is recognised, the brightest.
+/// Number of brightest stars by which a database of Hipparcos stars is recognised.
 const RECOGNISED_BY: usize = 32;
-/// These are where Hipparcos has them at the database's epoch, to so much, radians (0.2 mas).
+/// Largest difference between the positions of these stars and those of Hipparcos at the database's epoch,
+/// radians (0.2 mas).
 const SAME_PLACE: f64 = 1e-9;
 
 /// Bytes that may be owned, mapped or borrowed from elsewhere.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// Stars, brightest first, and patterns of four of them, to be looked up by shape.
+/// Stars, brightest first, and patterns of four stars, which can be looked up by shape.
 ///
-/// Everything is read in place. Bytes damaged after the header was written may give wrong answers, which
-/// [`Database::verify`] finds beforehand, but no panic and no stars or patterns that are not there.
+/// All data are read in place. Damaged bytes after the header may give wrong answers, but neither a panic nor
+/// stars or patterns that do not exist. [`Database::verify`] detects such damage beforehand.
 pub struct Database {
     image: Image,
     parameters: Parameters,
@@ -70,7 +74,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a database of a catalogue; the same for any number of threads.
+    /// Makes a database from a catalogue. The result is the same for any number of threads.
     ///
     /// # Errors
     /// [`Error::Argument`], [`Error::Interrupted`], and [`Error::Memory`] if it needs more memory than there is.
@@ -81,8 +85,8 @@ impl Database {
         generate::generate(plan, parameters, monitor)
     }
 
-    /// Tells how large a database will be, in a fraction of the time it takes to make it: the patterns are counted in
-    /// patches of the sky, everything else is exact.
+    /// Estimates the size of a database in a fraction of the time needed to make it. The patterns are counted
+    /// in patches of the sky; all other numbers are exact.
     pub fn estimate_size(
         stars: &Catalog,
         parameters: &Parameters,
@@ -91,7 +95,7 @@ impl Database {
         estimate::estimate_size(&generate::Plan::new(stars, parameters, monitor)?, parameters, monitor)
     }
 
-    /// Opens the bytes of a database: looks at the header alone, so the cost does not grow with the size.
+    /// Opens the bytes of a database. Only the header is read, so the cost does not grow with the size.
     pub fn from_bytes(bytes: SharedBytes) -> Result<Self> {
         let image = Image::open(bytes)?;
         let header = *image.header();
@@ -109,12 +113,12 @@ impl Database {
         self.image.bytes()
     }
 
-    /// The bytes to write to a file, in a vector of their own.
+    /// A copy of the bytes to write to a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.as_bytes().to_vec()
     }
 
-    /// Checksum of the header, which covers the checksums of everything else: it tells databases apart.
+    /// Checksum of the header, which includes the checksums of all other data. It identifies a database.
     pub fn checksum(&self) -> u32 {
         self.image.header().crc
     }
@@ -140,7 +144,7 @@ impl Database {
         self.patterns().len()
     }
 
-    /// The parameters of generation, with what was left to choose filled in.
+    /// Parameters of the generation, with automatically chosen values filled in.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -155,7 +159,8 @@ impl Database {
         self.image.section(Section::Directions)
     }
 
-    /// How the stars move, by their identifiers; `None` unless they are those of [`Catalog::hipparcos`].
+    /// Motions of the stars, by their identifiers; `None` unless the stars are those of
+    /// [`Catalog::hipparcos`].
     pub fn motions(&self) -> Option<&'static Motions> {
         let known = Motions::hipparcos();
         let same = |(id, listed): (&i64, &[f64; 3])| {
@@ -176,7 +181,7 @@ impl Database {
         self.image.section(Section::Ids)
     }
 
-    /// The star of an identifier (the brightest, should several have it).
+    /// The star with an identifier (the brightest if several stars have it).
     pub fn star_of_id(&self, id: i64) -> Option<usize> {
         let (ids, order) = (self.ids(), self.id_order());
         let id_at = |star: &u32| ids.get(*star as usize).copied().unwrap_or(i64::MAX);
@@ -190,13 +195,14 @@ impl Database {
         self.image.section(Section::Patterns)
     }
 
-    /// Appends the stars within `radius` of a direction, ascending: brightest first.
+    /// Appends the numbers of the stars within `radius` of a direction in ascending order: brightest first.
     pub fn cone(&self, center: &Direction, radius: f64, out: &mut Vec<u32>) {
         self.cells().cone(self.directions(), center, radius, out);
     }
 
-    /// Appends the brightest `limit` stars within `radius` of a direction that `choose` makes something of, in any
-    /// order. It is given their numbers, which rise with their magnitudes, and directions to single precision.
+    /// Appends the brightest `limit` stars within `radius` of a direction for which `choose` returns a value,
+    /// in any order. The arguments of `choose` are the number of a star, which rises with its magnitude, and
+    /// its direction to single precision.
     pub fn brightest_in_cone<T>(
         &self,
         center: &Direction,
@@ -249,7 +255,7 @@ impl Database {
         CellView { grid: &self.sky, offsets: self.image.section(Section::CellOffsets), stars }
     }
 
-    /// The sections must agree with each other about how many stars and cells there are.
+    /// Checks that the sections agree with each other about the numbers of stars and cells.
     fn check_sizes(&self) -> Result<()> {
         let stars = self.num_stars();
         let agree = self.ratios.is_sound()

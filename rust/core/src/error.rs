@@ -1,12 +1,12 @@
 //! The one error type of the crate.
 
-/// Everything that can go wrong, in words a caller can act on.
+/// An error, with a message that tells the caller how to act.
 ///
-/// A frame that simply does not solve is not an error: see [`crate::solve`].
+/// A frame without a solution is not an error: see [`crate::solve`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument holds something that cannot be worked with.
+    /// An argument has an invalid value.
     #[error("{name}: {problem}; {repair}")]
     Argument {
         /// Name of the argument as the caller wrote it.
@@ -16,13 +16,13 @@ pub enum Error {
         /// The repair: a value to give instead.
         repair: String,
     },
-    /// A file or byte buffer is not what it should be.
+    /// A file or byte buffer does not have the expected format.
     #[error("{0}")]
     Format(String),
-    /// The data do not determine what was asked for.
+    /// The data do not determine the requested quantity.
     #[error("{0}")]
     Undetermined(String),
-    /// The work needs more memory than there is.
+    /// The work needs more memory than is available.
     #[error("{0}")]
     Memory(String),
     /// The caller's [`Monitor`](crate::Monitor) asked to stop.
@@ -34,13 +34,14 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An [`Error::Argument`].
+    /// Makes an [`Error::Argument`].
     pub fn argument(name: &'static str, problem: impl Into<String>, repair: impl Into<String>) -> Self {
         Self::Argument { name, problem: problem.into(), repair: repair.into() }
     }
 }
 
-/// An angle in degrees, for a message: rounded, so that it is the number a caller gave before it became radians.
+/// Converts an angle to degrees for a message. It is rounded to the number that the caller gave before the
+/// conversion to radians.
 pub(crate) fn in_degrees(radians: f64) -> f64 {
     const DIGITS: f64 = 1e10;
     let degrees = radians.to_degrees();

@@ -1,4 +1,4 @@
-//! Geometry: directions on the sky, attitudes, projections, lenses, and the camera that puts them together.
+//! Geometry: directions on the sky, attitudes, projections, lenses, and the camera model that combines them.
 
 pub mod apparent;
 pub mod attitude;

@@ -1,7 +1,8 @@
-//! Pixels: from a frame's image to its stars.
+//! Image processing: from the pixels of a frame to its stars.
 //!
-//! Background and noise, detection, centroids, the point-spread function, and [`extract`], which runs them in this order.
-//! Nothing here knows where the camera looks: no module of it imports [`geometry`](crate::geometry).
+//! The modules measure the background and the noise, detect stars, measure their centroids, and build the
+//! point-spread function; [`extract`] runs them in this order. Nothing here depends on where the camera
+//! points: no module imports [`geometry`](crate::geometry).
 
 pub mod background;
 mod blobs;

@@ -1,11 +1,11 @@
-//! Solve frames of the sky blind, and calibrate the camera from many of them.
+//! Solves frames of the sky blind, and calibrates the camera from many of them.
 //!
 //! Six types carry the whole chain:
 //!
 //! | type | |
 //! |---|---|
 //! | [`Catalog`] | stars in columns; [`Catalog::hipparcos`] is compiled in |
-//! | [`Database`] | their patterns, made once for a range of fields of view, searched by every frame |
+//! | [`Database`] | star patterns, made once for a range of fields of view, searched for every frame |
 //! | [`CameraModel`] | pixel ↔ direction in the camera: focal length, projection, distortion |
 //! | [`Attitude`] | the rotation from ICRS to the camera: direction in the sky ↔ direction in the camera |
 //! | [`Solution`] | one solved frame: its attitude, its camera, its matched stars |
@@ -69,7 +69,8 @@
 //! # }
 //! ```
 //!
-//! From the pixels of an image on: `examples/solve.rs`. With noise and false detections: `examples/calibrate.rs`.
+//! `examples/solve.rs` starts from the pixels of an image; `examples/calibrate.rs` has noise and false
+//! detections.
 #![forbid(unsafe_code)]
 
 pub mod align;

@@ -1,4 +1,5 @@
-//! Matched stars of one frame: made by [`solve`](crate::solve), taken by [`calibrate`](crate::calibrate).
+//! Matched stars of one frame: the result of [`solve`](crate::solve), the input of
+//! [`calibrate`](crate::calibrate).
 
 use crate::error::{Error, Result};
 use crate::geometry::apparent::ApparentPlace;
@@ -7,34 +8,34 @@ use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::sphere::{Direction, east_north, ra_dec, separation};
 
-/// Detections of one frame with the catalogue stars that they are images of, and how the frame was seen when they were
-/// matched. All columns have one length.
+/// Detections of one frame matched with catalogue stars, and the camera, attitude and apparent place with
+/// which they were matched. All columns have the same length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatchedStars {
     /// Index of each detection in the list that was solved.
     pub detections: Vec<usize>,
-    /// Catalogue number of the star of each.
+    /// Catalogue identifier of the star of each detection.
     pub ids: Vec<i64>,
-    /// Where it is, pixels from the image centre.
+    /// Position of each detection, in pixels from the image centre.
     pub pixels: Vec<Point>,
     /// Covariance (xx, xy, yy) of each position in square pixels, if known.
     pub covariance: Option<Vec<[f64; 3]>>,
-    /// Brightness of the detection; NaN where unknown.
+    /// Brightness of each detection; NaN where unknown.
     pub brightness: Vec<f64>,
-    /// ICRS direction of the star at the epoch of the frame.
+    /// ICRS direction of each star at the epoch of the frame.
     pub directions: Vec<[f64; 3]>,
-    /// Probability that the match is no chance.
+    /// Probability that each match is not due to chance.
     pub probability: Vec<f64>,
     /// The camera with which the stars were matched.
     pub camera: CameraModel,
-    /// The attitude with which they were matched; it maps apparent directions.
+    /// The attitude with which the stars were matched; it maps apparent directions.
     pub attitude: Attitude,
-    /// How the stars are displaced in this frame.
+    /// Displacement of the stars in this frame by aberration and refraction.
     pub place: ApparentPlace,
 }
 
 impl MatchedStars {
-    /// Matches of which only these columns are known.
+    /// Makes matches from these columns; the other columns have default values.
     pub fn new(
         pixels: Vec<Point>,
         directions: Vec<[f64; 3]>,
@@ -61,12 +62,12 @@ impl MatchedStars {
         self.pixels.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no matches.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
     }
 
-    /// Refuses columns of different lengths and what is not finite.
+    /// Returns an error if columns differ in length or a value is not finite.
     pub fn check(&self) -> Result<()> {
         let n = self.len();
         let covariances = self.covariance.as_ref().map_or(n, Vec::len);
@@ -99,7 +100,7 @@ impl MatchedStars {
         self.place.icrs(&self.attitude.to_sky(&self.camera.pixel_to_direction(pixel)))
     }
 
-    /// Pixel that sees an ICRS direction; `None` if none does.
+    /// Pixel that sees an ICRS direction; `None` if no pixel does.
     pub fn sky_to_pixel(&self, sky: &Direction) -> Option<Point> {
         self.camera.direction_to_pixel(&self.attitude.to_camera(&self.place.apparent(sky)))
     }

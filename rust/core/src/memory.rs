@@ -1,13 +1,15 @@
-//! Memory is asked for before it is taken: an allocation that fails ends the process.
+//! Checks that memory is available before it is allocated, because an allocation that fails ends the process.
 
 use std::hint::black_box;
 
 use crate::error::{Error, Result};
 
-/// From so many bytes on, the memory of the machine is looked at too: less is there, or comes from what others can spare.
+/// From this number of bytes on, the free memory of the machine is checked too. Fewer bytes are taken to be
+/// available.
 const MUCH: usize = 1 << 28;
 
-/// [`Error::Memory`] where a task needs more bytes than the process may have, or than the machine has left.
+/// Returns [`Error::Memory`] if a task needs more bytes than the process may have, or than the machine has
+/// left.
 pub fn check(task: &str, bytes: usize) -> Result<()> {
     if fits(bytes) {
         return Ok(());
@@ -18,17 +20,17 @@ pub fn check(task: &str, bytes: usize) -> Result<()> {
     )))
 }
 
-/// Whether so many bytes can be had now.
+/// Whether this number of bytes can be allocated now.
 pub(crate) fn fits(bytes: usize) -> bool {
-    // The process's own limit and what the system never gives show in an allocation that is not touched.
+    // An allocation that is never written to tests the limits of the process and of the system.
     let mut probe = Vec::<u8>::new();
     let is_given = probe.try_reserve_exact(bytes).is_ok();
-    // Else the compiler may leave out the allocation, and take it for given.
+    // Otherwise the compiler may remove the allocation and assume that it succeeds.
     black_box(probe.as_ptr());
     is_given && (bytes < MUCH || available().is_none_or(|left| bytes <= left))
 }
 
-/// Bytes that the machine has left, swap included; none where it does not tell.
+/// Free memory of the machine in bytes, including swap; `None` if the system does not report it.
 fn available() -> Option<usize> {
     let told = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {

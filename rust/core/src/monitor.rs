@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 
-/// Progress and cancellation of long work; `()` is the monitor that neither shows nor stops anything.
+/// Receives the progress of long work and can stop it; `()` is the monitor that does neither.
 pub trait Monitor: Sync {
-    /// Called now and then with the fraction done, 0 to 1, from any thread.
+    /// Called repeatedly with the fraction of the work that is done, 0 to 1, from any thread.
     fn progress(&self, _fraction: f64) {}
 
-    /// Work stops with [`Error::Interrupted`] soon after this turns true.
+    /// Whether to stop. The work stops with [`Error::Interrupted`] soon after this returns true.
     fn cancelled(&self) -> bool {
         false
     }
@@ -15,12 +15,12 @@ pub trait Monitor: Sync {
 
 impl Monitor for () {}
 
-/// [`Error::Interrupted`] if the monitor wants to stop.
+/// Returns [`Error::Interrupted`] if the monitor requests a stop.
 pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
     if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// For tests: wants to stop after it was asked so many times.
+/// A monitor for tests, which requests a stop after this number of calls of `cancelled`.
 #[cfg(test)]
 pub(crate) struct StopAfter(std::sync::atomic::AtomicUsize);
 
@@ -30,7 +30,7 @@ impl StopAfter {
         Self(times.into())
     }
 
-    /// How many times more it may be asked.
+    /// Number of further calls of `cancelled` before the stop.
     pub(crate) fn left(self) -> usize {
         self.0.into_inner()
     }

@@ -1,11 +1,11 @@
 //! Movement of a camera between two images of the same scene.
 //!
-//! [`fit`] finds the [`Transform`] between pairs of points, some of which may be wrong. [`phase_candidates`] guesses it
-//! from the pixels, and a [`Registrar`] makes a guess exact, or refuses it. [`change`] finds what changed of a calibrated
-//! camera by its stars.
+//! [`fit`] fits the [`Transform`] between pairs of points, some of which may be wrong. [`phase_candidates`]
+//! estimates the transform from the pixels, and a [`Registrar`] refines or rejects such an estimate.
+//! [`change`] measures the change of a calibrated camera by its stars.
 //!
-//! But for [`change`], pixels are those of arrays, (column, row) counted from the centre of the first pixel, since nothing
-//! depends on where an image's centre is.
+//! Except in [`change`], pixels are positions in arrays, (column, row) counted from the centre of the first
+//! pixel, because nothing depends on where an image's centre is.
 
 pub mod change;
 mod consensus;

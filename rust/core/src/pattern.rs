@@ -1,4 +1,4 @@
-//! Patterns of four stars and the shape by which one is recognised whatever the scale, rotation or mirroring.
+//! Patterns of four stars, and their shape, which identifies a pattern at any scale, rotation or mirroring.
 
 use std::ops::RangeInclusive;
 
@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::geometry::sphere::Direction;
 
-/// Shape of four directions: their six mutual distances, scale removed.
+/// Shape of four directions: their six mutual distances, with the scale removed.
 ///
 /// Distances are chords of the unit sphere, so nothing is lost or distorted in wide fields.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +17,9 @@ pub struct PatternShape {
     pub longest: f32,
 }
 
-/// The shape of four directions; without allocation or branches, for it runs thousands of times a frame.
+/// The shape of four directions.
+///
+/// The function has no allocations or branches, because it runs thousands of times per frame.
 ///
 /// ```
 /// use boresight::geometry::sphere::direction;
@@ -36,7 +38,7 @@ pub fn pattern_shape(directions: [&Direction; 4]) -> PatternShape {
 }
 
 impl PatternShape {
-    /// The shape whose six squared chords are given in any order.
+    /// The shape of six squared chords, in any order.
     pub fn from_squared_edges(mut edges: [f32; 6]) -> Self {
         sort6(&mut edges);
         let longest = edges[5];
@@ -50,16 +52,17 @@ fn sort6(v: &mut [f32; 6]) {
     const NETWORK: [(usize, usize); 12] =
         [(0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4)];
     for (i, j) in NETWORK {
-        // One instruction each; `min` and `max` would look for NaN as well.
+        // One instruction each; `min` and `max` would test for NaN as well.
         let (a, b) = (v[i], v[j]);
         v[i] = if a < b { a } else { b };
         v[j] = if a < b { b } else { a };
     }
 }
 
-/// The order in which [`Pattern::stars`] are kept: nearest to the mean of the four directions first.
+/// The order of [`Pattern::stars`]: the star nearest to the mean of the four directions comes first.
 ///
-/// The same for every rotation and mirroring of the four, so position `k` here is star `k` there.
+/// The order does not change with rotation or mirroring, so that star `k` of one pattern corresponds to star
+/// `k` of another.
 pub fn centroid_order(directions: [&Direction; 4]) -> [usize; 4] {
     let sum: Direction = directions.into_iter().sum();
     let closeness = directions.map(|v| v.dot(&sum));
@@ -72,7 +75,7 @@ pub fn centroid_order(directions: [&Direction; 4]) -> [usize; 4] {
     order
 }
 
-/// Four stars of a database and their shape, as they lie in the file.
+/// Four stars of a database and their shape, in the layout of the file.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub struct Pattern {
@@ -84,7 +87,7 @@ pub struct Pattern {
     pub stars: [u32; 4],
 }
 
-/// Number of steps in which a ratio is kept, so one is off by 8e-6 at most.
+/// Number of steps to which ratios are rounded; the rounding error is at most 8e-6.
 const RATIO_STEPS: f32 = 65535.0;
 
 impl Pattern {
@@ -99,7 +102,7 @@ impl Pattern {
         }
     }
 
-    /// The shape, its ratios to 16 bits.
+    /// The shape, with ratios rounded to 16 bits.
     pub fn shape(&self) -> PatternShape {
         PatternShape {
             ratios: self.ratios.map(|ratio| f32::from(ratio) / RATIO_STEPS),
@@ -108,30 +111,33 @@ impl Pattern {
     }
 }
 
-/// The least whole number that is not less, within 16 bits: without the call that `f32::ceil` is on most processors.
+/// Rounds up to an integer of 16 bits, without the call that `f32::ceil` is on most processors.
 fn ceil(x: f32) -> u16 {
     let whole = x as u16;
     whole.saturating_add((f32::from(whole) < x).into())
 }
 
-/// A length in 16 bits, ascending, 2048 steps an octave: the upper bits of the floating-point number.
+/// A length as an integer of 16 bits, ascending with 2048 steps per octave: the upper bits of the
+/// floating-point number.
 fn length_step(length: f32) -> u16 {
     const SHORTEST: f32 = 1.0 / (1 << 28) as f32;
     let steps = (length.max(SHORTEST).to_bits() - SHORTEST.to_bits()) >> 12;
     steps.min(u32::from(u16::MAX)) as u16
 }
 
-/// The patterns near a shape: whose ratios are within a tolerance and whose longest distance is in a range.
+/// The range of patterns near a shape: their ratios are within a tolerance, and their longest distance is in
+/// a range.
 #[derive(Debug, Clone)]
 pub(crate) struct PatternWindow {
-    /// Least and greatest values of the first eight halfwords of a pattern, those before its stars.
+    /// Least and greatest values of the first eight 16-bit words of a pattern, which precede its stars.
     low: [u16; 8],
     high: [u16; 8],
     longest: RangeInclusive<f32>,
 }
 
 impl PatternWindow {
-    /// Ratios are widened outwards to whole steps, so nothing within the tolerance is missed.
+    /// Makes the window around a shape. Ratio limits are rounded outwards to whole steps, so that no pattern
+    /// within the tolerance is missed.
     pub(crate) fn new(shape: &PatternShape, tolerance: f32, longest: RangeInclusive<f32>) -> Self {
         let steps = tolerance.max(0.0) * RATIO_STEPS + 0.5;
         let mut low = [0; 8];
@@ -145,7 +151,7 @@ impl PatternWindow {
         Self { low, high, longest }
     }
 
-    /// Whether a pattern is near.
+    /// Whether a pattern is in the window.
     pub(crate) fn contains(&self, pattern: &Pattern) -> bool {
         let halfwords: &[u16; 16] = bytemuck::cast_ref(pattern);
         let mut outside = 0;

@@ -1,15 +1,15 @@
-//! Images fitted by their pixels, together, with their WCS as part of the model.
+//! Joint fit of the pixels of several images, with their WCS as part of the model.
 //!
-//! A [`Scene`] has images of sources that all images share: stars and galaxies with a position on the sky, and a flux in
-//! every image. Each image
-//! has a point-spread function ([`profile`]), a WCS with some [`Freedom`], and a sky. [`fit`](fit::fit) finds all of them
-//! by Levenberg-Marquardt on sparse normal equations: sources that overlap are blocks of neighbours, and what is shared
-//! (PSF, WCS, sky) is a border that they are eliminated into.
+//! A [`Scene`] consists of images of the same sources: stars and galaxies with a position on the sky and a
+//! flux in every image. Each image has a point-spread function ([`profile`]), a WCS with some [`Freedom`],
+//! and a sky. [`fit`](fit::fit) determines all of them by Levenberg-Marquardt on sparse normal equations.
+//! Each source is a block of the matrix, coupled to the blocks of overlapping sources. The shared parameters
+//! (PSF, WCS, sky) form its border; the sources are eliminated first.
 //!
-//! 1. Fluxes are linear: they come first, for some widths of the PSF, of which the best is the start.
-//! 2. Images whose WCS is free are moved to where the light of the sources is (`search`).
-//! 3. Sources are fitted on the images that are fixed, then the free images with sources held, then all.
-//! 4. The few sources that do not come to rest with all others (`clusters`) are fitted in turn with these.
+//! 1. Fluxes are linear: they are fitted first, for several widths of the PSF. The best width is the start.
+//! 2. Images with a free WCS are moved to the light of the sources (`search`).
+//! 3. Sources are fitted on the fixed images, then the free images with the sources held, then everything.
+//! 4. The few sources that do not converge with all others (`clusters`) are fitted in turn with these.
 //!
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
@@ -43,44 +43,44 @@ use self::profile::{Kind, PARAMETERS, Profile};
 pub use self::region::Window;
 use self::sampled::Sampled;
 
-/// Light below the sources.
+/// Model of the light below the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sky {
-    /// None.
+    /// No light.
     #[default]
     None,
-    /// The same in all pixels.
+    /// The same value in all pixels.
     Constant,
-    /// A plane.
+    /// A plane over the image.
     Plane,
 }
 
 /// Which pixels are fitted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Windows {
-    /// A square about every source as wide as its light.
+    /// A square around every source, as wide as its light.
     Chosen,
-    /// A square about every source of so many pixels a side.
+    /// A square around every source, with this number of pixels a side.
     Side(usize),
-    /// One window.
+    /// A single window for all sources.
     One(Window),
-    /// One for every source; `None` where it has none.
+    /// One window for every source; `None` for a source without a window.
     Each(Vec<Option<Window>>),
 }
 
-/// A point-spread function with its start.
+/// A point-spread function with its starting values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Psf {
-    /// Where it starts; of one that is sampled the Gaussian that is as high.
+    /// Starting profile; for a sampled PSF, the Gaussian with the same peak.
     pub profile: Profile,
-    /// Which of its parameters are fitted.
+    /// Whether each parameter is fitted.
     pub free: [bool; PARAMETERS],
-    /// Its samples, if it is given by them.
+    /// Samples of the PSF, if it is given by samples.
     pub sampled: Option<Arc<Sampled>>,
 }
 
 impl Psf {
-    /// One that is given by samples, of which nothing is free.
+    /// A PSF given by samples, without free parameters.
     pub fn sampled(sampled: Sampled) -> Self {
         let sigma = (std::f64::consts::TAU * sampled.peak()).sqrt().recip();
         let profile = Profile { kind: Kind::Gaussian, parameters: [sigma.ln(), 0.0, 0.0, 0.0] };
@@ -88,47 +88,50 @@ impl Psf {
     }
 }
 
-/// Number of a motion's parameters: proper motion along right ascension and declination (mas a year), parallax (mas); each
-/// counted from what is known.
+/// Number of parameters of a motion: proper motion along right ascension and declination (mas a year) and
+/// parallax (mas), each relative to its known value.
 pub const MOTION: usize = 3;
 
 /// A source that all images share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source {
-    /// About where it is, on any plane: neighbours are near.
+    /// Approximate position in any plane in which neighbours are near each other.
     pub point: [f64; 2],
-    /// Standard errors of the position where it starts, arcsec, if that is known; 0 of one that does not move.
+    /// Standard errors of the starting position, arcsec, if known; 0 for a source that does not move.
     pub prior: Option<[f64; 2]>,
-    /// Standard errors of what is known of its motion, if that is fitted: infinite of what is not known, 0 of what is held.
+    /// Standard errors of the known motion, if a motion is fitted: infinite for unknown parameters, 0 for
+    /// held ones.
     pub motion: Option<[f64; MOTION]>,
-    /// Its colour, from that of which the light is not shifted.
+    /// Colour relative to the colour at which light is not shifted.
     pub color: f64,
-    /// Its shape, if it is a galaxy; else it is a star.
+    /// Shape of a galaxy; `None` for a star.
     pub shape: Option<Sersic>,
 }
 
 /// An image of a scene.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SceneImage<'a> {
-    /// Pixels, row after row; what is not finite does not count.
+    /// Pixels, row after row; pixels that are not finite are excluded.
     pub data: &'a [f64],
-    /// Their variance; where it is not finite the pixel does not count.
+    /// Variance of the pixels; pixels whose variance is not finite are excluded.
     pub variance: &'a [f64],
     /// Columns and rows.
     pub size: [usize; 2],
-    /// Movements that are fitted.
+    /// Movements of the WCS that are fitted.
     pub freedom: Freedom,
     /// CD matrix, arcsec per pixel.
     pub cd: [[f64; 2]; 2],
-    /// Where each source is; `None` where the image does not see it.
+    /// Position of each source; `None` if the image does not see the source.
     pub places: Vec<Option<Place>>,
-    /// Of each source the displacement, arcsec, by a unit of each parameter of its motion; none if no motion is fitted.
+    /// Displacement of each source, arcsec, per unit of each parameter of its motion; empty if no motion is
+    /// fitted.
     pub tracks: Vec<[[f64; 2]; MOTION]>,
-    /// Number of the shift by which its sources are moved for their colour, which images of a band share; `None` without.
+    /// Index of the shift of sources by their colour, which images of a band share; `None` without such a
+    /// shift.
     pub chromatic: Option<usize>,
-    /// Number of its point-spread function.
+    /// Index of the image's point-spread function.
     pub psf: usize,
-    /// Light below the sources.
+    /// Model of the light below the sources.
     pub sky: Sky,
     /// Pixels that are fitted.
     pub windows: Windows,

@@ -1,24 +1,27 @@
-//! Four numbers at a time, in a form the compiler turns into vector instructions on any machine.
+//! Calculates with several numbers at a time, in a form that the compiler turns into vector instructions on
+//! any machine.
 
-// Each is a few instructions: a call would cost more than what it does.
+// Each function is only a few instructions; a call would cost more than its body.
 #![allow(clippy::inline_always)]
-// Four comparisons at once, without branches.
+// Comparisons of four numbers at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Work that gains from the widest vector instructions a machine has.
+/// A computation that runs faster with the widest vector instructions of the machine.
 ///
-/// Its `call` and all that it calls must be `#[inline(always)]`: what is not inlined is compiled for any machine.
+/// Its `call` method and all functions it calls must be `#[inline(always)]`: a function that is not inlined
+/// is compiled for the baseline instruction set.
 pub(crate) use pulp::NullaryFnOnce as Work;
 
-/// Does the work with what this machine has. The numbers are the same on every machine.
+/// Runs the work with the widest vector instructions of this machine. The results are the same on every
+/// machine.
 pub(crate) fn vectorized<W: Work>(work: W) -> W::Output {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Does work that moves numbers more than it calculates with them: there the widest instructions are slower, since memory is
-/// seldom aligned for them.
+/// Runs work that mainly moves data, with 256-bit vector instructions at most. Wider instructions are slower
+/// for such work, because memory is seldom aligned for them.
 pub(crate) fn streamed<W: Work>(work: W) -> W::Output {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     if let Some(simd) = pulp::x86::V3::try_new() {
@@ -27,7 +30,7 @@ pub(crate) fn streamed<W: Work>(work: W) -> W::Output {
     work.call()
 }
 
-/// Adds a multiple of other numbers.
+/// Adds `factor` times `numbers` to `to`, element by element.
 pub(crate) fn add_scaled(to: &mut [f32], factor: f32, numbers: &[f32]) {
     vectorized(AddScaled { to, factor, numbers });
 }
@@ -49,22 +52,23 @@ impl Work for AddScaled<'_> {
     }
 }
 
-/// Results that are kept in turn, since each step waits for the one before it.
+/// Number of partial results, to which elements are added in turn. With a single result, each step would wait
+/// for the step before it.
 pub(crate) const IN_TURN: usize = 16;
 
-/// The sum of many numbers.
+/// The sum of the numbers, in double precision.
 pub(crate) fn sum(numbers: &[f32]) -> f64 {
     let step = |sum: f64, n: f32| sum + f64::from(n);
     vectorized(Fold { numbers, start: 0.0, step }).iter().sum()
 }
 
-/// The largest of many numbers, zero at least.
+/// The largest of the numbers, or zero if all are negative.
 pub(crate) fn largest(numbers: &[f32]) -> f32 {
     let step = |most: f32, n: f32| if n > most { n } else { most };
     vectorized(Fold { numbers, start: 0.0, step }).into_iter().fold(0.0, step)
 }
 
-/// Steps over many numbers, from the same start in each turn.
+/// A fold of many numbers into [`IN_TURN`] partial results, each of which begins with `start`.
 struct Fold<'a, T, F> {
     numbers: &'a [f32],
     start: T,
@@ -90,10 +94,10 @@ impl<T: Copy, F: Fn(T, f32) -> T> Work for Fold<'_, T, F> {
     }
 }
 
-/// Numbers in one [`Lanes`].
+/// Number of elements of one [`Lanes`].
 pub(crate) const LANES: usize = 4;
 
-/// Four numbers, calculated with element by element.
+/// Four numbers with element-wise arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(align(16))]
 pub(crate) struct Lanes([f32; LANES]);
@@ -110,7 +114,7 @@ impl Lanes {
         Self([slice[0], slice[1], slice[2], slice[3]])
     }
 
-    /// Puts them into the first four places of a slice.
+    /// Writes the four numbers to the first four elements of a slice.
     #[inline(always)]
     pub(crate) fn store(self, slice: &mut [f32]) {
         let (to, [a, b, c, d]) = (&mut slice[..LANES], self.0);
@@ -128,7 +132,8 @@ impl Lanes {
         self.zip(other, |a, b| if a > b { a } else { b })
     }
 
-    /// 1 where `|self| < limit`, else 0; by arithmetic, as the compiler would make a branch of a comparison.
+    /// 1 where `|self| < limit`, else 0. Computed by arithmetic, because the compiler would turn a comparison
+    /// into a branch.
     #[inline(always)]
     pub(crate) fn within(self, limit: f32) -> Self {
         const STEEP: f32 = 1e30;
@@ -137,7 +142,7 @@ impl Lanes {
             let inside = if inside > 0.0 { inside } else { 0.0 };
             if inside < 1.0 { inside } else { 1.0 }
         };
-        // One by one: `map` of an array may become a call.
+        // Element by element, because `map` of an array may become a function call.
         let [a, b, c, d] = self.0;
         Self([inside(a), inside(b), inside(c), inside(d)])
     }
@@ -149,8 +154,9 @@ impl Lanes {
     }
 }
 
-/// The sums of several. By themselves, for the compiler would pair up what is added up in the loop before as the sums need it,
-/// and do the rest of that loop number by number.
+/// The sum of each of several [`Lanes`]. It is not inlined, because otherwise the compiler would pair the
+/// accumulators of the preceding loop in the order of these sums, and compute the rest of that loop number by
+/// number.
 #[inline(never)]
 pub(crate) fn sums<const N: usize>(lanes: &[Lanes; N]) -> [f32; N] {
     lanes.map(Lanes::sum)

@@ -1,10 +1,12 @@
-//! Plate solving: where a frame looks, from nothing but the positions of its stars.
+//! Plate solving: determines the attitude and focal length of a frame from the positions of its stars alone.
 //!
-//! Patterns of four detections are looked up by shape in the [`Database`]; each find is a candidate pointing, which is
-//! verified on the other detections by a likelihood ratio and, once accepted, refined on all matches. With a [`Hint`]
-//! candidates come from triangles of stars near the expected pointing instead.
+//! Patterns of four detections are looked up by shape in the [`Database`]. Each database pattern found gives
+//! a candidate pointing. A likelihood ratio of the other detections decides whether the candidate is
+//! accepted. An accepted candidate is refined on all matches. With a [`Hint`], candidates come from triangles
+//! of stars near the expected pointing instead.
 //!
-//! The Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star Identification with Hash Tables".
+//! The method belongs to the Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star
+//! Identification with Hash Tables".
 
 mod candidate;
 mod field;
@@ -40,65 +42,68 @@ pub use rejected::{Rejected, best_rejected};
 pub use solution::Solution;
 use verify::{Accepted, Verifier};
 
-/// Fewest detections with which a blind search makes sense.
+/// Minimum number of detections for a blind search.
 const MIN_DETECTIONS: usize = 4;
-/// Fewest with a hint.
+/// Minimum number of detections for a search with a hint.
 const MIN_DETECTIONS_HINTED: usize = 3;
 /// Field-of-view error assumed when none is given, as a fraction of the estimate.
 const DEFAULT_FOV_ERROR: f64 = 0.3;
-/// Narrowest field of view searched, as a fraction of the estimate, however large its error.
+/// Narrowest field of view searched, as a fraction of the estimate, whatever the error of the estimate.
 const NARROWEST: f64 = 0.05;
 /// Widest field of view searched, degrees: a plane image cannot reach 180.
 const WIDEST: f64 = 170.0;
-/// Fields of view closer than this are the same, radians: they come in degrees.
+/// Fields of view that differ by less than this count as equal, radians: conversion from degrees rounds them.
 const SAME_FOV: f64 = 1e-9;
-/// Fewer candidates than this are never expected by chance, however little was tried: how many there are is estimated.
+/// Lower limit of the number of candidates expected by chance, however few patterns were tried, because this
+/// number is only an estimate.
 const FEWEST_CHANCES: f64 = 1e-3;
-/// Patterns looked up between two looks at the clock and the monitor.
+/// Number of patterns looked up between two checks of the clock and the monitor.
 const CLOCK_INTERVAL: u64 = 16;
 
-/// Largest tolerance that may be asked for. With twice as much a pattern is like most of a database's: each look-up
-/// takes seconds, and what it finds gigabytes.
+/// Largest tolerance that can be requested. With twice this tolerance, a pattern matches most patterns of a
+/// database: each look-up takes seconds, and its results take gigabytes.
 const LARGEST_MATCH_ERROR: f64 = 0.05;
 
-/// How to solve. [`SolveOptions::new`] has the defaults.
+/// Options of a solve; [`SolveOptions::new`] gives the defaults.
 #[derive(Debug, Clone)]
 pub struct SolveOptions {
-    /// The camera, as far as it is known: image size, and a distortion and parity to start from.
+    /// The camera as far as it is known: the image size, and the initial distortion and parity.
     pub camera: CameraModel,
-    /// Whether `camera` says which way round the image is; otherwise both ways are tried.
+    /// Whether the parity of `camera` is correct; if false, both parities are tried.
     pub parity_known: bool,
-    /// Horizontal field of view, radians; `None` tries all that the database is made for, or takes that of a fisheye.
+    /// Estimated horizontal field of view, radians. With `None`, the estimate is the field of view of
+    /// `camera` for a fisheye; for other cameras the whole range of the database is searched.
     pub fov_estimate: Option<f64>,
-    /// Largest error of the estimate, radians; `None` is 30 %.
+    /// Largest error of `fov_estimate`, radians; `None` means 30 % of the estimate.
     pub fov_max_error: Option<f64>,
-    /// Detections and catalogue stars match within this fraction of the horizontal field of view.
+    /// Match radius between detections and catalogue stars, as a fraction of the image's width.
     pub match_radius: f64,
     /// Largest accepted probability that the solution is a chance match.
     pub match_threshold: f64,
-    /// Largest difference of edge ratios between image and catalogue; the database's own if larger.
+    /// Largest difference of edge ratios between image and catalogue. The tolerance of the database is used
+    /// if it is larger.
     pub match_max_error: Option<f64>,
-    /// Brightest detections from which patterns are made.
+    /// Number of brightest detections from which patterns are made.
     pub pattern_checking_stars: usize,
-    /// Rounds of matching and fitting at most.
+    /// Maximum number of rounds of matching and fitting.
     pub refine_iterations: usize,
-    /// Work bound: the same on every machine.
+    /// Maximum number of patterns looked up. This work bound has the same effect on every machine.
     pub max_patterns_checked: u64,
-    /// Time bound.
+    /// Maximum wall time.
     pub timeout: Option<Duration>,
-    /// How the stars are displaced in this frame.
+    /// Displacement of the stars in this frame by aberration and refraction.
     pub place: ApparentPlace,
-    /// Where the camera is expected to look.
+    /// Expected pointing of the camera.
     pub hint: Option<Hint>,
-    /// Parameters of the lens to fit, once the frame is solved.
+    /// Lens parameters to fit after the frame is solved.
     pub lens: LensModel,
-    /// Julian year of the frame: once it is solved, the stars are moved to it as far as
-    /// [`Database::motions`] knows how.
+    /// Julian year of the frame. After the frame is solved, the stars whose motions are known to
+    /// [`Database::motions`] are moved to this epoch.
     pub epoch: Option<f64>,
 }
 
 impl SolveOptions {
-    /// Defaults for a camera of which only the image size counts.
+    /// Default options for a camera. The parity of the camera counts as unknown.
     pub fn new(camera: CameraModel) -> Self {
         Self {
             camera,
@@ -170,7 +175,7 @@ impl SolveOptions {
         Ok(())
     }
 
-    /// The work allowed, none of it done.
+    /// A new budget with the limits of these options and no work done yet.
     fn budget<'m>(&self, acceptance: Acceptance, monitor: &'m dyn Monitor) -> Budget<'m> {
         Budget {
             started: Instant::now(),
@@ -186,7 +191,7 @@ impl SolveOptions {
         }
     }
 
-    /// Whether a coarse lens may be fitted: nothing is known of it.
+    /// Whether a coarse lens may be fitted, because the camera has no known distortion or optical centre.
     fn lens_is_free(&self) -> bool {
         self.lens.is_free()
             && self.camera.projection() == Projection::Gnomonic
@@ -194,14 +199,15 @@ impl SolveOptions {
             && self.camera.optical_center() == [0.0; 2]
     }
 
-    /// 1 or -1 when the parity is known.
+    /// The parity, 1 or -1; `None` if it is unknown.
     fn parity(&self) -> Option<f64> {
         self.parity_known.then(|| self.camera.parity())
     }
 
-    /// Focal length in px of a horizontal field of view; `None` if there is none.
+    /// Focal length in px of a horizontal field of view; `None` if the projection has no such field of view.
     fn focal_length(&self, fov: f64) -> Option<f64> {
-        // Of an image wider than the whole circle of a fisheye the field of view does not tell.
+        // If the image is wider than the full circle of a fisheye, the field of view does not determine the
+        // focal length.
         if self.camera.projection() != Projection::Gnomonic && (fov - self.camera.fov()).abs() < SAME_FOV {
             return Some(self.camera.focal_length_px());
         }
@@ -214,11 +220,13 @@ impl SolveOptions {
         let focal = |fov: f64| f64::from(field.camera.image_size()[0]) / 2.0 / (fov / 2.0).tan();
         let widest = WIDEST.to_radians();
         let fisheye = self.camera.projection() != Projection::Gnomonic;
-        // A fisheye's image is larger than the database's fields, which tell nothing of it.
+        // A fisheye's image is larger than the database's fields, so the database gives no estimate of its
+        // field of view.
         if let Some(fov) = self.fov_estimate.or(fisheye.then(|| self.camera.fov())) {
             let error = self.fov_max_error.unwrap_or(DEFAULT_FOV_ERROR * fov);
             if fisheye {
-                // In proportion, as the scale at the optical centre: the edge may be beyond the projection.
+                // The error scales the focal length in proportion, as at the optical centre: the edge may be
+                // beyond the projection.
                 let expected = self.focal_length(fov).unwrap_or(self.camera.focal_length_px());
                 let share = error / fov;
                 return [expected / (1.0 + share), expected, expected / (1.0 - share).max(NARROWEST)];
@@ -231,17 +239,17 @@ impl SolveOptions {
     }
 }
 
-/// Why a frame is not solved.
+/// Status of a solve: solved, or the reason why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
     /// A candidate was accepted.
     Solved,
-    /// All patterns were looked up in vain.
+    /// All patterns were looked up without success.
     NoMatch,
-    /// Too few detections to begin with.
+    /// There are too few detections for a search.
     TooFew,
-    /// The time ran out.
+    /// The time bound was reached.
     Timeout,
     /// The work bound was reached.
     WorkBound,
@@ -252,37 +260,39 @@ pub enum Status {
 pub struct Outcome {
     /// The solution, if there is one.
     pub solution: Option<Solution>,
-    /// Solved, or why not.
+    /// Whether the frame is solved, or the reason why not.
     pub status: Status,
-    /// Patterns looked up.
+    /// Number of patterns looked up.
     pub patterns_checked: u64,
-    /// Candidates verified.
+    /// Number of candidates verified.
     pub candidates_checked: u64,
     /// Largest natural logarithm of the likelihood ratio among the candidates.
     pub best_log_ratio: f64,
-    /// Bound on the probability that chance gives a match as good as that.
+    /// Upper bound on the probability that chance gives a match with this likelihood ratio.
     pub best_probability: f64,
     /// Wall time.
     pub elapsed: Duration,
 }
 
-/// Which candidates are accepted.
+/// Criterion by which candidates are accepted.
 #[derive(Debug, Clone, Copy)]
 enum Acceptance {
-    /// Those that chance is unlikely to give.
+    /// Candidates whose false-alarm probability is at most the threshold are accepted.
     Probability,
-    /// The first with this logarithm of the likelihood ratio, however likely it is by chance.
+    /// The first candidate with at least this logarithm of the likelihood ratio is accepted, whatever its
+    /// false-alarm probability.
     LogRatio(f64),
 }
 
-/// Work done so far, and when to stop.
+/// Work done so far, and the limits at which the search stops.
 struct Budget<'m> {
     started: Instant,
     timeout: Option<Duration>,
     max_patterns: u64,
     patterns: u64,
     candidates: u64,
-    /// How many candidates chance may have given: those counted, or with a hint the number to be expected.
+    /// Number of candidates that chance may have given: the number counted or, with a hint, the number
+    /// expected.
     chances: f64,
     best_log_ratio: f64,
     best_probability: f64,
@@ -291,7 +301,7 @@ struct Budget<'m> {
 }
 
 impl Budget<'_> {
-    /// Counts one pattern; says why to stop, if so.
+    /// Counts one pattern; returns the reason to stop, if there is one.
     fn spend(&mut self) -> Result<Option<Status>> {
         if self.patterns >= self.max_patterns {
             return Ok(Some(Status::WorkBound));
@@ -300,15 +310,16 @@ impl Budget<'_> {
         if self.patterns.is_multiple_of(CLOCK_INTERVAL) { self.look() } else { Ok(None) }
     }
 
-    /// Looks at the monitor and the clock; says why to stop, if so.
+    /// Checks the monitor and the clock; returns the reason to stop, if there is one.
     fn look(&self) -> Result<Option<Status>> {
         checkpoint(self.monitor)?;
         let late = self.timeout.is_some_and(|limit| self.started.elapsed() > limit);
         Ok(late.then_some(Status::Timeout))
     }
 
-    /// Whether a candidate of this likelihood ratio is accepted, and then the bound on the probability that chance
-    /// reaches that; `expected` tells how many candidates chance was to give so far, where counting them is not enough.
+    /// Returns the bound on the false-alarm probability of a candidate with this likelihood ratio if the
+    /// candidate is accepted, else `None`. `expected` gives the number of candidates expected by chance so
+    /// far; it is called only where the number counted would reject the candidate.
     fn accept(&mut self, log_ratio: f64, threshold: f64, expected: impl FnOnce() -> f64) -> Option<f64> {
         let probability = match self.acceptance {
             Acceptance::Probability => self.probability(log_ratio, threshold, expected),
@@ -333,7 +344,8 @@ impl Budget<'_> {
 
 /// Solves one frame from its centroids in pixels from the image centre, brightest first.
 ///
-/// Not solved is an [`Outcome`] without solution; errors are for arguments that cannot be worked with.
+/// A frame that cannot be solved gives an [`Outcome`] without a solution. Errors are returned for invalid
+/// arguments and when the monitor cancels.
 pub fn solve(
     database: &Database,
     pixels: &[Point],
@@ -359,7 +371,7 @@ pub fn solve(
     })
 }
 
-/// Refuses positions that are not finite; `place` says where they are.
+/// Returns an error if a position is not finite. `place` names the frame in the message.
 fn check_positions(pixels: &[Point], place: impl Fn() -> String) -> Result<()> {
     match pixels.iter().position(|p| !(p[0].is_finite() && p[1].is_finite())) {
         None => Ok(()),
@@ -377,7 +389,7 @@ struct Prepared<'a> {
     sky: Sky<'a>,
     /// Match radius, px.
     radius: f64,
-    /// Distance below which detections are a cluster, px.
+    /// Distance below which detections form a cluster, px.
     separation: f64,
 }
 
@@ -386,7 +398,7 @@ impl<'a> Prepared<'a> {
         let width = f64::from(options.camera.image_size()[0]);
         let reach = match options.camera.projection() {
             Projection::Gnomonic => width,
-            // The image is larger than the fields of which the database's patterns were made.
+            // The image is larger than the fields for which the database's patterns were made.
             _ => width.min(options.camera.focal_length_px() * database.fov_range()[1]),
         };
         let separation = database.parameters().pattern_star_separation(reach);
@@ -398,7 +410,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The solution that an accepted candidate leads to; `None` if too few stars match.
+    /// Refines an accepted candidate to a solution; `None` if too few stars match.
     fn finish(&self, pixels: &[Point], options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
         let Self { field, sky, radius, separation } = self;
         let moved = Sky { database: sky.database, place: sky.place, epoch: options.epoch };
@@ -441,7 +453,7 @@ fn attempt(
     Ok(accepted.and_then(|accepted| prepared.finish(pixels, options, &accepted).ok_or(Status::NoMatch)))
 }
 
-/// Searches near the hint, if there is one, and then the whole sky, if that is asked for.
+/// Searches near the hint, if there is one, and then the whole sky unless the hint is strict.
 fn search_all(
     prepared: &Prepared<'_>,
     options: &SolveOptions,

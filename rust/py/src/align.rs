@@ -1,4 +1,4 @@
-//! Alignment of star lists across the border.
+//! Python bindings of the alignment of star lists.
 
 use boresight::align::plane::{self, TangentPlane};
 use boresight::align::{MatchOptions, match_lists as match_in_core};
@@ -11,7 +11,7 @@ use crate::errors::InputError;
 use crate::monitor::run;
 use crate::parallel;
 
-/// How two lists are matched, as a mapping.
+/// Options for matching two lists, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct MatchValues {
@@ -51,13 +51,13 @@ impl PyListMatch {
     }
 }
 
-/// A column of a number for each star.
+/// The values of a contiguous column, without a copy.
 pub(crate) fn column<'a, T: Element>(name: &str, values: &'a PyReadonlyArray1<'_, T>) -> PyResult<&'a [T]> {
     let problem = |_| InputError::new_err(format!("{name}: not contiguous; use numpy.ascontiguousarray"));
     values.as_slice().map_err(problem)
 }
 
-/// Finds which stars of one list are which of another.
+/// Matches the stars of two lists.
 #[pyfunction]
 pub(crate) fn match_lists(
     py: Python<'_>,
@@ -82,7 +82,7 @@ pub(crate) fn match_lists(
     Ok(found.map(PyListMatch))
 }
 
-/// Rows of the directions whose product with another one has at least a value.
+/// Rows of the directions whose scalar product with `center` is at least `least`.
 #[pyfunction]
 pub(crate) fn within<'py>(
     py: Python<'py>,
@@ -95,7 +95,7 @@ pub(crate) fn within<'py>(
     Ok(PyArray1::from_vec(py, found))
 }
 
-/// Directions in cells, which come and go (core `SkyCells`).
+/// Directions in cells of the sky; directions can be added and removed (core `SkyCells`).
 #[pyclass(name = "SkyCells", module = "boresight._core")]
 pub(crate) struct PySkyCells(SkyCells);
 
@@ -117,14 +117,14 @@ impl PySkyCells {
         Ok(())
     }
 
-    /// Takes out directions that were added with these numbers.
+    /// Removes directions that were added with these numbers.
     fn remove(&mut self, numbers: PyReadonlyArray1<'_, i64>, sky: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
         let directions = rows("sky", &sky)?.iter();
         column("numbers", &numbers)?.iter().zip(directions).for_each(|(&n, v)| self.0.remove(n as u32, v));
         Ok(())
     }
 
-    /// Numbers of the directions within an angle of any of some places, ascending.
+    /// Numbers of the directions within an angle of any of the given places, ascending.
     fn within<'py>(
         &self,
         py: Python<'py>,
@@ -137,7 +137,8 @@ impl PySkyCells {
     }
 }
 
-/// Places of directions in a tangent plane, by its axes and a matrix of what lies in it; NaN on the far side.
+/// Positions of directions in a tangent plane, which is given by its axes and the matrix of its coordinates;
+/// NaN for directions in the opposite hemisphere.
 #[pyfunction]
 pub(crate) fn project<'py>(
     py: Python<'py>,

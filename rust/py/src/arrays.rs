@@ -1,4 +1,5 @@
-//! Arrays across the border. The Python side prepares them; here they are only looked at.
+//! Conversion of arrays between Python and Rust. The Python side prepares the arrays; here they are only
+//! read.
 
 use bytemuck::Pod;
 use nalgebra::DMatrix;
@@ -10,7 +11,7 @@ use crate::errors::InputError;
 /// Result for a pixel or direction without counterpart.
 pub(crate) const NOWHERE: [f64; 2] = [f64::NAN; 2];
 
-/// The rows of a C-contiguous (n, N) array, in place.
+/// The rows of a C-contiguous (n, N) array, without a copy.
 pub(crate) fn rows<'a, T: Element + Pod, const N: usize>(
     name: &str,
     array: &'a PyReadonlyArray2<'_, T>,
@@ -24,7 +25,7 @@ where
             "{name}: its shape is {shape:?}; give an array of shape (n, {N})"
         )));
     }
-    // A slice of columns is contiguous as well.
+    // `as_slice` also accepts Fortran-contiguous arrays.
     let flat = array.as_slice().ok().filter(|_| array.is_c_contiguous()).ok_or_else(|| {
         InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray"))
     })?;
@@ -42,7 +43,7 @@ where
     PyArray1::from_slice(py, bytemuck::cast_slice(rows)).reshape([rows.len(), N])
 }
 
-/// A new array of a matrix.
+/// A new array with the elements of a matrix.
 pub(crate) fn from_matrix<'py>(
     py: Python<'py>,
     matrix: &DMatrix<f64>,
@@ -51,7 +52,7 @@ pub(crate) fn from_matrix<'py>(
     PyArray1::from_slice(py, by_rows.as_slice()).reshape([matrix.nrows(), matrix.ncols()])
 }
 
-/// `f` of every row of a C-contiguous (n, N) array, as a new (n, M) array; computed without the GIL.
+/// Applies `f` to every row of a C-contiguous (n, N) array, without the GIL; returns a new (n, M) array.
 pub(crate) fn map_rows<'py, const N: usize, const M: usize>(
     py: Python<'py>,
     name: &str,

@@ -1,4 +1,4 @@
-//! Calibration of one camera from many frames.
+//! Python bindings of the calibration of a camera or a rig from many frames.
 
 use boresight::calibrate::{
     self, CalibrationBlock, CalibrationResult, Exposure, Form, FrameFit, Model, Options, Reduction, Spread,
@@ -18,7 +18,7 @@ use crate::matches::PyMatchedStars;
 use crate::place::PyApparentPlace;
 use crate::{monitor, parallel};
 
-/// One frame's part in a calibration.
+/// Result of one frame in a calibration.
 #[pyclass(name = "FrameFit", module = "boresight._core", frozen)]
 pub(crate) struct PyFrameFit {
     inner: FrameFit,
@@ -51,20 +51,20 @@ impl PyFrameFit {
         self.inner.rmse_px
     }
 
-    /// Why the frame took no part, if so.
+    /// Reason why the frame was rejected, if it was.
     #[getter]
     fn rejected(&self) -> Option<String> {
         self.inner.rejected.map(|reason| reason.to_string())
     }
 
-    /// Covariance of the intrinsics with the attitude.
+    /// Covariance between the intrinsics and the attitude.
     #[getter]
     fn cross_covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
         from_matrix(py, &self.inner.cross_covariance)
     }
 }
 
-/// A finished calibration.
+/// Result of a calibration.
 #[pyclass(name = "CalibrationResult", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationResult {
     inner: CalibrationResult,
@@ -127,7 +127,7 @@ impl PyCalibrationResult {
         self.inner.parameter_names.clone()
     }
 
-    /// The first so many parameters are intrinsics; placements of detectors follow.
+    /// Number of intrinsics, which are the first parameters; placements of detectors follow.
     #[getter]
     fn num_intrinsics(&self) -> usize {
         self.inner.num_intrinsics()
@@ -153,7 +153,8 @@ impl PyCalibrationResult {
         self.inner.condition_number
     }
 
-    /// Residual lengths in pixels of the stars of each frame, each left out in turn, if asked for.
+    /// Lengths of the residuals of held-out stars of each frame, in pixels, if requested. Every star is held
+    /// out in turn.
     #[getter]
     fn held_out<'py>(&self, py: Python<'py>) -> Option<Vec<Bound<'py, PyArray1<f64>>>> {
         let frames = self.inner.held_out.as_ref()?;
@@ -169,34 +170,34 @@ pub(crate) struct PyRig {
 
 #[pymethods]
 impl PyRig {
-    /// Places of the detectors' centres, pixels from the first one's.
+    /// Positions of the detectors' centres relative to that of the first one, pixels.
     #[getter]
     fn shifts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let shifts: Vec<_> = self.inner.placements().iter().map(Placement::shift).collect();
         from_rows(py, &shifts)
     }
 
-    /// How far they are turned from x towards y, radians.
+    /// Rotations of the detectors from x towards y, radians.
     #[getter]
     fn rotations<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
         PyArray1::from_iter(py, self.inner.placements().iter().map(Placement::rotation))
     }
 
-    /// Where the pixels of the camera are counted from.
+    /// Origin of the camera's pixel coordinates.
     #[getter]
     fn center(&self) -> (f64, f64) {
         self.inner.center().into()
     }
 }
 
-/// A block but for its camera, as a mapping.
+/// A calibration block without its camera, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct BlockValues<'py> {
     parameter_names: Vec<String>,
     noise: f64,
     sigma_clip: f64,
-    /// Upper triangle and gradient of the equations, their cost and number.
+    /// Normal equations: their upper triangle and gradient, cost and number.
     upper: PyReadonlyArray1<'py, f64>,
     gradient: PyReadonlyArray1<'py, f64>,
     cost: f64,
@@ -210,7 +211,7 @@ struct BlockValues<'py> {
     square_pull: f64,
 }
 
-/// Information of some frames about the intrinsics.
+/// Information about the intrinsics from some frames.
 #[pyclass(name = "CalibrationBlock", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationBlock {
     inner: CalibrationBlock,
@@ -241,7 +242,7 @@ impl PyCalibrationBlock {
         })
     }
 
-    /// The constructor's mapping.
+    /// The mapping of values that the constructor takes.
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let block = &self.inner;
         let dict = PyDict::new(py);
@@ -302,7 +303,7 @@ impl PyCalibrationBlock {
     }
 }
 
-/// Where the equations of a block lead.
+/// Solution of the equations of a block.
 #[pyclass(name = "Reduction", module = "boresight._core", frozen)]
 pub(crate) struct PyReduction {
     inner: Reduction,
@@ -341,7 +342,7 @@ impl PyReduction {
     }
 }
 
-/// Frames as Python hands them over, with the places of each, if given.
+/// Frames from Python, with the apparent place of each frame, if given.
 struct Frames<'py> {
     matches: Vec<PyRef<'py, PyMatchedStars>>,
     places: Option<Vec<ApparentPlace>>,
@@ -360,7 +361,7 @@ impl<'py> Frames<'py> {
     }
 }
 
-/// Information of frames about the intrinsics, near a camera.
+/// Computes the information about the intrinsics from frames, near a camera.
 #[pyfunction]
 #[pyo3(signature = (frames, places, camera, parameter_names, noise, sigma_clip))]
 pub(crate) fn calibration_block(
@@ -379,7 +380,7 @@ pub(crate) fn calibration_block(
     Ok(PyCalibrationBlock { inner: parallel::detach(py, work).map_err(to_python)? })
 }
 
-/// Covariance of where a calibrated model puts stars.
+/// Covariance of the star positions that a calibrated model predicts.
 #[pyfunction]
 pub(crate) fn model_covariance<'py>(
     py: Python<'py>,
@@ -409,7 +410,7 @@ pub(crate) fn form_of(argument: &str, name: &str) -> PyResult<Form> {
     }
 }
 
-/// How to calibrate, as a mapping.
+/// Options of a calibration, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct CalibrationOptions {
@@ -424,7 +425,7 @@ pub(crate) struct CalibrationOptions {
 }
 
 impl CalibrationOptions {
-    /// The models to choose from, and the rest.
+    /// The models to choose from, and the other options.
     fn split(&self) -> PyResult<(Vec<Vec<Model>>, Options)> {
         let form = form_of("model", &self.model)?;
         let projection = self.projection.as_deref().map(Projection::from_name);

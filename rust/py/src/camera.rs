@@ -1,4 +1,4 @@
-//! Camera and distortion models.
+//! Python bindings of camera and distortion models.
 
 use boresight::geometry::distortion::{PolynomialDistortion, RadialDistortion};
 use boresight::{CameraModel, Distortion, Projection};
@@ -33,7 +33,7 @@ impl PyDistortion {
         self.inner.name()
     }
 
-    /// Pixels that are the unit of the coefficients.
+    /// Unit of length of the coefficients, pixels.
     #[getter]
     fn scale(&self) -> f64 {
         match &self.inner {
@@ -43,31 +43,31 @@ impl PyDistortion {
         }
     }
 
-    /// Order of a polynomial; 0 of another model.
+    /// Order of a polynomial; 0 for other models.
     #[getter]
     fn order(&self) -> usize {
         if let Distortion::Polynomial(m) = &self.inner { m.order() } else { 0 }
     }
 
-    /// Coefficients of a polynomial for x; none of another model.
+    /// Coefficients of a polynomial for x; empty for other models.
     #[getter]
     fn a(&self) -> Vec<f64> {
         if let Distortion::Polynomial(m) = &self.inner { m.a().to_vec() } else { Vec::new() }
     }
 
-    /// Coefficients of a polynomial for y; none of another model.
+    /// Coefficients of a polynomial for y; empty for other models.
     #[getter]
     fn b(&self) -> Vec<f64> {
         if let Distortion::Polynomial(m) = &self.inner { m.b().to_vec() } else { Vec::new() }
     }
 
-    /// Radial coefficients; zero of another model.
+    /// Radial coefficients; zero for other models.
     #[getter]
     fn k(&self) -> [f64; 4] {
         if let Distortion::Radial(m) = &self.inner { m.k() } else { [0.0; 4] }
     }
 
-    /// Decentring coefficients; zero of another model.
+    /// Decentring coefficients; zero for other models.
     #[getter]
     fn p(&self) -> [f64; 2] {
         if let Distortion::Radial(m) = &self.inner { m.p() } else { [0.0; 2] }
@@ -123,7 +123,7 @@ impl PyCameraModel {
         })
     }
 
-    /// Focal length in pixels of the horizontal field of view (radians) of an image this wide.
+    /// Focal length in pixels for a horizontal field of view (radians) and an image size.
     #[staticmethod]
     fn focal_length_of_fov(fov: f64, image_size: [u32; 2], projection: &str) -> PyResult<f64> {
         let projection = Projection::from_name(projection).map_err(to_python)?;

@@ -1,4 +1,4 @@
-//! Star catalogues across the border, in radians.
+//! Python bindings of star catalogues. Angles are in radians.
 
 use boresight::Catalog;
 use boresight::geometry::sphere::direction;
@@ -86,7 +86,7 @@ impl PyCatalog {
         Self(parallel::detach(py, || self.0.with_motions_of(&others.0, radius, magnitudes)))
     }
 
-    /// Rows of the nearest of the others, -1 where there is none.
+    /// For each star, the row of the nearest star of `others`, -1 where there is none within `radius`.
     fn cross_match<'py>(&self, py: Python<'py>, others: &Self, radius: f64) -> Bound<'py, PyArray1<i64>> {
         let rows = parallel::detach(py, || self.0.cross_match(&others.0, radius));
         PyArray1::from_iter(py, rows.into_iter().map(|row| row.map_or(-1, |row| row as i64)))

@@ -1,4 +1,4 @@
-//! The pattern database across the border, and its file.
+//! Python bindings of the pattern database and its file.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ pub(crate) struct PyDatabaseStars {
     magnitude: Py<PyArray1<f32>>,
 }
 
-/// How large a database would be.
+/// Estimated size of a database.
 #[pyclass(name = "SizeEstimate", module = "boresight._core", frozen, get_all)]
 #[allow(clippy::struct_field_names)] // The names that Python has.
 pub(crate) struct PySizeEstimate {
@@ -90,7 +90,7 @@ impl PyDatabase {
         Ok(Self { database, file: None })
     }
 
-    /// Stars, patterns and bytes of the database that these parameters would give.
+    /// Numbers of stars, patterns and bytes of the database that these parameters would give.
     #[staticmethod]
     fn estimate_size(
         py: Python<'_>,
@@ -102,7 +102,7 @@ impl PyDatabase {
         Ok(PySizeEstimate { num_stars: size.stars, num_patterns: size.patterns, num_bytes: size.bytes })
     }
 
-    /// Maps a file.
+    /// Opens a database file through a memory map.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let Some(file) = py.detach(|| map(&path)).map_err(|error| os_error(error, &path))? else {
@@ -123,7 +123,7 @@ impl PyDatabase {
         self.read(|database| PyBytes::new(py, database.as_bytes()))
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes the database to a file, completely or not at all.
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let bytes = self.read(Database::as_bytes)?;
         py.detach(|| replace(&path, |file| file.write_all(bytes))).map_err(|error| os_error(error, &path))?;
@@ -174,7 +174,7 @@ impl PyDatabase {
         Ok(dict)
     }
 
-    /// Rows of identifiers, -1 where there is none.
+    /// Rows of the stars with these identifiers, -1 where there is none.
     fn rows_of_ids<'py>(
         &self,
         py: Python<'py>,
@@ -199,7 +199,7 @@ impl PyDatabase {
         Ok(PyArray1::from_iter(py, stars.into_iter().map(i64::from)))
     }
 
-    /// Columns of the stars of rows; those out of range are left out.
+    /// Columns of the stars in these rows; rows out of range are excluded.
     fn stars(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<PyDatabaseStars> {
         self.check()?;
         let database = &self.database;
@@ -227,7 +227,7 @@ impl PyDatabase {
 }
 
 impl PyDatabase {
-    /// Result of `work` on the database, if its file is the one that was opened, before and after.
+    /// Result of `work` on the database. Before and after the work, the file must be the one that was opened.
     pub(crate) fn read<'a, T>(&'a self, work: impl FnOnce(&'a Database) -> T) -> PyResult<T> {
         self.check()?;
         let outcome = work(&self.database);
@@ -252,14 +252,14 @@ impl PyDatabase {
     }
 }
 
-/// Maps a file; none if it is empty.
+/// Maps a file; `None` if it is empty.
 fn map(path: &Path) -> io::Result<Option<MappedFile>> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     if !metadata.is_file() {
-        // A pipe would be waited for.
+        // Opening a pipe would block.
         return Err(io::Error::other("not a regular file"));
     }
     let file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! Core errors as the exceptions of `boresight.errors`.
+//! Converts core errors to the exceptions of `boresight.errors`.
 
 use boresight::Error;
 use pyo3::PyErr;

@@ -1,4 +1,4 @@
-//! `boresight.Extractor` across the border.
+//! Python bindings of `boresight.Extractor`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,11 +17,12 @@ use crate::errors::{InputError, to_python};
 use crate::monitor::Limit;
 use crate::{monitor, parallel};
 
-/// Memory that extraction takes at most, beside the image: for a small one, and for each pixel of a crowded one.
+/// Maximum memory that an extraction of a small image takes in addition to the image, bytes.
 const LEAST_BYTES: usize = 24 << 20;
+/// Maximum memory that an extraction takes for each pixel of a crowded image, bytes.
 const BYTES_PER_PIXEL: usize = 10;
 
-/// The options, as the Python side hands them over: a dict with all of these keys.
+/// Options from Python: a dict with all of these keys.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Options {
@@ -110,7 +111,7 @@ impl Extraction {
         mesh(py, &self.inner.background.level)
     }
 
-    /// Noise at the centres of its blocks.
+    /// Noise at the centres of the blocks.
     fn noise<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
         mesh(py, &self.inner.background.noise)
     }
@@ -130,7 +131,7 @@ impl Extraction {
         self.inner.saturation_level
     }
 
-    /// The point-spread function that was fitted, by name.
+    /// Name of the kind of the fitted point-spread function.
     #[getter]
     fn psf(&self) -> Option<&'static str> {
         self.inner.psf.map(|kind| match kind {
@@ -145,7 +146,7 @@ impl Extraction {
         (self.size[1], self.size[0])
     }
 
-    /// How many candidates were left out, by reason.
+    /// Number of rejected candidates, by reason.
     #[getter]
     fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let rejected = self.inner.rejected;
@@ -182,7 +183,7 @@ fn mesh<'py>(py: Python<'py>, mesh: &Mesh) -> PyResult<Bound<'py, PyArray2<f32>>
     PyArray1::from_slice(py, mesh.values()).reshape([rows, columns])
 }
 
-/// The value at every pixel of an image of (height, width), of the values at the centres of its blocks.
+/// Interpolates values at the centres of an image's blocks to every pixel; `image_shape` is (height, width).
 #[pyfunction]
 pub(crate) fn mesh_pixels<'py>(
     py: Python<'py>,
@@ -197,7 +198,7 @@ pub(crate) fn mesh_pixels<'py>(
     PyArray1::from_vec(py, pixels).reshape([image_shape.0, image_shape.1])
 }
 
-/// Finds the stars of frame after frame.
+/// Extracts the stars of successive frames.
 #[pyclass(frozen, module = "boresight._core")]
 pub(crate) struct Extractor {
     core: Mutex<CoreExtractor>,
@@ -213,8 +214,8 @@ impl Extractor {
         Ok(Self { core: Mutex::new(core), timeout_ms })
     }
 
-    /// The stars of an image of a native type with contiguous rows; `mask` is true where a pixel is bad, `noise` the
-    /// standard deviation of every pixel.
+    /// Extracts the stars of an image of a native type with contiguous rows. `mask` is true at bad pixels;
+    /// `noise` is the standard deviation of every pixel.
     fn extract(
         &self,
         py: Python<'_>,
@@ -247,8 +248,9 @@ impl Extractor {
         let pixels = image.width() * image.height();
         memory::check("extraction", LEAST_BYTES + BYTES_PER_PIXEL * pixels).map_err(to_python)?;
         let inner = py.detach(|| {
-            // One frame leaves no trace in the next, whatever happened to it. The lock is this thread's: one of the pool
-            // that held it could come to another frame of the same extractor while it waits for a part of this one.
+            // A frame that failed does not affect the next one, so a poisoned lock is accepted. This thread
+            // holds the lock: a thread of the pool that held it could start another frame of the same
+            // extractor while it waits for a part of this one.
             let mut guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             let extractor = &mut *guard;
             monitor::watch(limit, None, |monitor| extractor.extract(image, monitor))
@@ -257,7 +259,7 @@ impl Extractor {
     }
 }
 
-/// An image of arrays, where they are.
+/// An image that refers to the arrays without a copy.
 fn view<'a, T: Element + Pixel>(
     image: &'a PyReadonlyArray2<'_, T>,
     mask: Option<&'a PyReadonlyArray2<'_, bool>>,
@@ -271,7 +273,7 @@ fn view<'a, T: Element + Pixel>(
     }
 }
 
-/// The rows of an array, where they are.
+/// The rows of an array, without a copy.
 pub(crate) fn rows<'a, T: Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Vec<&'a [T]>> {
     let view = array.as_array();
     (0..view.nrows())

@@ -1,4 +1,4 @@
-//! Files written whole or not at all, and files mapped into memory.
+//! Writes files atomically, completely or not at all.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-/// Write pieces to a file: readers see the old one or the whole new one, whatever happens. Without a mode it gets the rights
-/// of any new file.
+/// Writes pieces to a file: readers see either the old file or the complete new one, whatever happens.
+/// Without `mode`, the file gets the permissions of any new file.
 #[pyfunction]
 pub(crate) fn write_atomically(path: PathBuf, chunks: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<()> {
     let write = |file: &mut File| {
@@ -34,7 +34,7 @@ fn set_mode(_: &File, _: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to a file beside the target, brings it to the disk and gives it the target's name.
+/// Writes to a temporary file in the target's folder, flushes it to the disk and renames it to the target.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -53,7 +53,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(SUFFIX);
-    #[cfg(unix)] // What any new file would get: the umask takes its part away.
+    #[cfg(unix)] // Permissions of any new file; the umask applies to them.
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
     hold(file.as_file());
@@ -62,21 +62,22 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// How the names of temporary files end: like no other program's.
+/// Ending of the names of temporary files, which no other program uses.
 const SUFFIX: &str = ".boresight-tmp";
-/// An empty one may have been made just now, by a process that does not hold it yet.
+/// An empty temporary file younger than this is kept, because the process that made it may not have locked it
+/// yet.
 const NEW: Duration = Duration::from_secs(10);
 
-/// Locks a temporary file while it is written: the lock ends with the process, whatever ends it. A file system without locks
-/// does without.
+/// Locks a temporary file while it is written. The lock ends with the process, whatever ends it. A file
+/// system without locks leaves the file unlocked.
 fn hold(file: &File) {
-    #[cfg(unix)] // Elsewhere a locked file cannot be given its name.
+    #[cfg(unix)] // On other systems, a locked file cannot be renamed.
     let _ = file.try_lock();
     #[cfg(not(unix))]
     let _ = file;
 }
 
-/// Whether no process writes to a temporary file any more. Never where there are no locks to tell it.
+/// Whether no process writes to a temporary file any more; always false without locks.
 fn is_abandoned(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let is_new = file.metadata().is_ok_and(|data| {
@@ -85,9 +86,10 @@ fn is_abandoned(path: &Path) -> bool {
     cfg!(unix) && !is_new && file.try_lock().is_ok()
 }
 
-/// Removes, before the first file that this process writes to a folder, what processes left there that were killed.
+/// Removes the temporary files of killed processes from a folder, before the first file that this process
+/// writes to it.
 fn clean_once(folder: &Path) {
-    /// Folders that were cleaned, and the process that did so: a fork begins anew.
+    /// Folders that were cleaned, and the process that cleaned them: a forked process starts with none.
     static CLEANED: Mutex<(u32, Option<HashSet<PathBuf>>)> = Mutex::new((0, None));
     let Ok(folder) = folder.canonicalize() else { return };
     let is_first = {
@@ -102,8 +104,8 @@ fn clean_once(folder: &Path) {
     }
 }
 
-/// A file that has no name before it is complete, so that a process that is killed leaves nothing behind. None where the
-/// file system has no such files, or they could not be given a name.
+/// Opens a file that has no name before it is complete, so that a killed process leaves nothing behind.
+/// `None` if the file system has no such files, or if they could not be given a name.
 #[cfg(target_os = "linux")]
 fn nameless(folder: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -113,7 +115,7 @@ fn nameless(folder: &Path) -> Option<File> {
     Path::new(&opened(&file)).exists().then_some(file)
 }
 
-/// Gives a file without a name one of its own, as a first step: a link never replaces a file.
+/// Gives a nameless file a temporary name, as a first step: a link never replaces a file.
 #[cfg(target_os = "linux")]
 fn link(file: &File, folder: &Path, prefix: &std::ffi::OsStr) -> io::Result<tempfile::TempPath> {
     use rustix::fs::{AtFlags, CWD, linkat};
@@ -145,7 +147,7 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
     if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>) {
         return error.into();
     }
-    // Numbers of POSIX, for errors that do not come from the system itself.
+    // POSIX error numbers, for errors that do not come from the system itself.
     let code = match error.kind() {
         io::ErrorKind::NotFound => Some(2),
         io::ErrorKind::PermissionDenied => Some(13),
@@ -155,7 +157,7 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
         io::ErrorKind::ReadOnlyFilesystem => Some(30),
         _ => None,
     };
-    // That of a library's error about a temporary file, whose name says nothing to anybody.
+    // Error number of a library's error about a temporary file, whose name would not help the user.
     let within = error.get_ref().and_then(std::error::Error::source);
     let within = within.and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
     match error.raw_os_error().or(within).or(code) {
@@ -167,7 +169,7 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
     }
 }
 
-/// Removes the temporary files that processes left in a folder when they were killed.
+/// Removes the temporary files that killed processes left in a folder.
 #[pyfunction]
 pub(crate) fn remove_temporaries(folder: PathBuf) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

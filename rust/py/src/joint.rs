@@ -1,4 +1,4 @@
-//! The joint fit of all exposures across the border.
+//! Python bindings of the joint fit of all exposures.
 
 use boresight::align::closure::closures;
 use boresight::align::device::{Device, Place, Product, Term};
@@ -14,7 +14,8 @@ use crate::errors::InputError;
 use crate::monitor::run;
 use crate::register::{geometry_of, unknown};
 
-/// Detections as the core has them, for fits that differ in their weights: they are many, and new memory takes long.
+/// Detections in the format of the core, reused by fits with different weights: they are many, and new memory
+/// takes long.
 #[pyclass(name = "JointDetections", module = "boresight._core")]
 pub(crate) struct PyJointDetections(Vec<Detection>);
 
@@ -79,10 +80,11 @@ impl JointValues<'_> {
     }
 }
 
-/// Degrees in x and y, and factor.
+/// Product of powers: degrees in x and y, and factor.
 type Values = (usize, usize, f64);
 
-/// Terms of the device, places on it, terms that exposures have for themselves, and which have them, as a mapping.
+/// Terms of the device, places on it, own terms of exposures, and which exposures have own terms, as a
+/// mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct DeviceValues<'py> {
@@ -95,7 +97,7 @@ pub(crate) struct DeviceValues<'py> {
     own_prior: f64,
 }
 
-/// Detector, and for either axis degrees and factor.
+/// Term: the detector, and the degrees and factor for each axis.
 type TermValues = (u32, [Values; 2]);
 
 fn terms_of(values: &[TermValues]) -> Vec<Term> {
@@ -121,8 +123,9 @@ impl DeviceValues<'_> {
     }
 }
 
-/// Solves for the maps of all exposures, what they share, and the positions of all objects: by name, the matrices and
-/// shifts, the parameters of the device and of the objects, the covariances of shift and matrix, the residuals, and the exposures and terms that are not determined.
+/// Solves for the maps of all exposures, their shared parameters, and the positions of all objects. Returns
+/// by name the matrices and shifts, the parameters of the device and of the objects, the covariances of shift
+/// and matrix, the residuals, and the exposures and terms that are not determined.
 #[pyfunction]
 pub(crate) fn solve_joint<'py>(
     py: Python<'py>,
@@ -190,7 +193,8 @@ pub(crate) fn solve_joint<'py>(
     Ok(told)
 }
 
-/// Differences left between each two images: their numbers, the number of their objects, the mean difference and its error.
+/// Remaining differences between each two images: the numbers of the images, the number of their objects, the
+/// mean difference and its error.
 #[pyfunction]
 pub(crate) fn closure_of<'py>(
     py: Python<'py>,

@@ -1,4 +1,5 @@
-//! The extension module `boresight._core`: converts, releases the GIL, maps errors, nothing else.
+//! The extension module `boresight._core`: it only converts arguments and results, releases the GIL and maps
+//! errors.
 //!
 //! It is private. The public, typed and documented interface is the Python package `boresight`.
 #![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
@@ -86,19 +87,21 @@ mod _core {
     /// Speed of light in km/s.
     #[pymodule_export]
     const SPEED_OF_LIGHT_KM_S: f64 = boresight::geometry::apparent::SPEED_OF_LIGHT_KM_S;
-    /// Stars lower down are refracted as if they were at this altitude, radians.
+    /// Lowest altitude for which refraction is computed, radians: lower stars are refracted as if they were
+    /// there.
     #[pymodule_export]
     const LOWEST_ALTITUDE: f64 = boresight::geometry::apparent::LOWEST_ALTITUDE;
-    /// Rounds of the fixed-point iteration to the refracted place.
+    /// Number of rounds of the fixed-point iteration to the refracted place.
     #[pymodule_export]
     const REFRACTION_ROUNDS: usize = boresight::geometry::apparent::REFRACTION_ROUNDS;
-    /// Residuals of so many scales count half by Cauchy's loss.
+    /// Residual, in units of the scale, to which Cauchy's loss gives half weight.
     #[pymodule_export]
     const CAUCHY_TUNING: f64 = boresight::lsq::robust::CAUCHY_TUNING;
     /// Median length of a two-dimensional normal deviate of unit variance per axis.
     #[pymodule_export]
     const RAYLEIGH_MEDIAN: f64 = boresight::lsq::robust::RAYLEIGH_MEDIAN;
-    /// Tells databases made by different versions of the algorithm apart.
+    /// Revision of the database generation, which distinguishes databases made by different versions of the
+    /// algorithm.
     #[pymodule_export]
     const DATABASE_REVISION: u32 = boresight::database::REVISION;
 }

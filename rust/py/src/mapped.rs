@@ -1,9 +1,9 @@
-//! Files read by memory map, such that one that is cut short while it is open gives an error.
+//! Files read through memory maps: a file that is truncated while it is open gives an error.
 //!
-//! Reading a page of a map beyond the end of its file raises the signal SIGBUS, which ends the process. Its handler here
-//! puts a page of zeros there instead and notes that the map is damaged, as display servers do with the memory their
-//! clients share with them. Whoever reads from a map asks afterwards whether it was intact. Signals that no map of ours
-//! raised go to the handler that was there before.
+//! Reading a page of a map beyond the end of its file raises the signal SIGBUS, which ends the process. The
+//! handler in this module instead maps a page of zeros there and marks the map as damaged, as display servers
+//! do with the memory that clients share with them. After reading from a map, its state must be checked.
+//! Signals that do not come from these maps are passed to the previous handler.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -13,12 +13,12 @@ use std::time::UNIX_EPOCH;
 
 use memmap2::Mmap;
 
-/// A file in memory.
+/// A file mapped into memory.
 pub(crate) struct MappedFile {
     map: Mmap,
     file: File,
     path: PathBuf,
-    /// When the file that is known to be right was changed last.
+    /// Time of the last change of the file whose content is known to be valid.
     modified: AtomicU64,
     guard: guard::Guard,
 }
@@ -26,25 +26,27 @@ pub(crate) struct MappedFile {
 /// State of a file since it was mapped.
 pub(crate) enum State {
     Intact,
-    /// As long as it was, but written to or touched, at this time.
+    /// The file has its old length, but was written to or touched at this time.
     Changed(u64),
-    /// Cut short or made longer.
+    /// The file was truncated or extended, or a page of it was missing when it was read.
     Lost,
 }
 
 impl MappedFile {
     /// Maps a file that is not empty.
     pub(crate) fn new(file: File, path: &Path) -> io::Result<Self> {
-        // SAFETY: Rust requires that the bytes of a map do not change. Database files are only ever replaced by renaming,
-        // which leaves the mapped file as it is. Should a user overwrite one in place while it is open, they get wrong
-        // stars for a moment, as from any damaged file: every index read from it is checked before use.
+        // SAFETY: Rust requires that the bytes of a map do not change. Database files are only replaced by
+        // renaming, which leaves the mapped file as it is. If a user overwrites a file in place while it is
+        // open, stars may be wrong for a moment, as from any damaged file: every index read from the file is
+        // checked before use.
         let map = unsafe { Mmap::map(&file)? };
         let modified = AtomicU64::new(modified(&file.metadata()?));
         let guard = guard::Guard::new(&map);
         Ok(Self { map, file, path: path.to_path_buf(), modified, guard })
     }
 
-    /// Whether the file is the one that was opened, and all that was read from it came from it.
+    /// State of the file: whether it is the one that was opened, and all data read through the map came from
+    /// it.
     pub(crate) fn state(&self) -> State {
         match self.file.metadata() {
             Ok(data) if data.len() == self.map.len() as u64 && !self.guard.is_damaged() => {
@@ -59,7 +61,7 @@ impl MappedFile {
         }
     }
 
-    /// Notes that the file as it was changed at this time is right.
+    /// Accepts the file with this time of change, because its content is valid.
     pub(crate) fn accept(&self, modified: u64) {
         self.modified.store(modified, Ordering::Release);
     }
@@ -69,7 +71,7 @@ impl MappedFile {
     }
 }
 
-/// Nanoseconds from 1970 to the last change.
+/// Time of the last change, nanoseconds since 1970.
 fn modified(metadata: &Metadata) -> u64 {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |time| time.as_nanos() as u64)
@@ -88,7 +90,8 @@ mod guard {
     use std::sync::Once;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-    /// A range of addresses; one of no length is free. Ranges are never freed, since the handler may look at them any time.
+    /// A range of addresses, available to a new map unless it is `used`. Ranges are never deallocated,
+    /// because the handler may read them at any time.
     #[derive(Default)]
     struct Range {
         start: AtomicUsize,
@@ -103,7 +106,7 @@ mod guard {
     static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
     static PAGE: AtomicUsize = AtomicUsize::new(0);
 
-    /// Protects the readers of a map while it exists.
+    /// Protects the readers of a map as long as the guard exists.
     pub(super) struct Guard(&'static Range);
 
     impl Guard {
@@ -152,7 +155,8 @@ mod guard {
     }
 
     fn install() {
-        // SAFETY: plain calls of the system with valid pointers; the handler only does what a handler may.
+        // SAFETY: system calls with valid pointers; the handler uses only operations that are allowed in a
+        // handler.
         unsafe {
             PAGE.store(libc::sysconf(libc::_SC_PAGESIZE) as usize, Ordering::Relaxed);
             let mut action: libc::sigaction = mem::zeroed();
@@ -178,7 +182,7 @@ mod guard {
             let page = PAGE.load(Ordering::Relaxed);
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
             let start = ptr::without_provenance_mut(address & !(page - 1));
-            // SAFETY: the page belongs to a map of ours, that nobody unmaps while it is read.
+            // SAFETY: the page belongs to one of these maps, which is not unmapped while it is read.
             if unsafe { libc::mmap(start, page, libc::PROT_READ, flags, -1, 0) } != libc::MAP_FAILED {
                 return;
             }
@@ -186,13 +190,13 @@ mod guard {
         pass_on(signal, info, context);
     }
 
-    /// Passes the signal on, as without this handler.
+    /// Passes the signal to the previous handler.
     fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: set before the handler was installed, and never freed.
         let previous = unsafe { PREVIOUS.load(Ordering::Acquire).as_ref() };
         match previous {
             Some(action) if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN => {
-                // SAFETY: the function that was registered, called as it asked to be.
+                // SAFETY: calls the registered function with the signature that its flags specify.
                 unsafe {
                     if action.sa_flags & libc::SA_SIGINFO == 0 {
                         let handler: extern "C" fn(libc::c_int) = mem::transmute(action.sa_sigaction);
@@ -204,8 +208,8 @@ mod guard {
                     }
                 }
             }
-            // The instruction is repeated, and the signal ends the process.
-            // SAFETY: a plain call of the system.
+            // With the default action, the instruction is repeated and the signal ends the process.
+            // SAFETY: a system call with valid arguments.
             _ => unsafe {
                 libc::signal(signal, libc::SIG_DFL);
             },
@@ -213,7 +217,7 @@ mod guard {
     }
 }
 
-/// Other systems do not cut short a file that is mapped.
+/// Other systems do not truncate a mapped file.
 #[cfg(not(unix))]
 mod guard {
     pub(super) struct Guard;

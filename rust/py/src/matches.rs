@@ -1,4 +1,4 @@
-//! Matched stars across the border.
+//! Python bindings of matched stars.
 
 use boresight::{Attitude, MatchedStars};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
@@ -9,7 +9,7 @@ use crate::camera::PyCameraModel;
 use crate::errors::to_python;
 use crate::place::PyApparentPlace;
 
-/// Columns of matched stars and how the frame was seen, as a mapping.
+/// Columns of matched stars, and the camera, attitude and apparent place of the frame, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct MatchValues<'py> {
@@ -67,7 +67,7 @@ impl PyMatchedStars {
         from_rows(py, &self.inner.pixels)
     }
 
-    /// Columns xx, xy and yy.
+    /// Covariance of the positions, columns xx, xy and yy.
     #[getter]
     fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray2<f64>>>> {
         self.inner.covariance.as_ref().map(|c| from_rows(py, c)).transpose()
@@ -103,13 +103,14 @@ impl PyMatchedStars {
         self.inner.attitude.matrix()
     }
 
-    /// The same matches with the attitude of a rotation matrix.
+    /// A copy of the matches with the attitude of a rotation matrix.
     fn turned(&self, rotation_matrix: [[f64; 3]; 3]) -> PyResult<Self> {
         let attitude = Attitude::from_matrix(rotation_matrix).map_err(to_python)?;
         Ok(Self { inner: MatchedStars { attitude, ..self.inner.clone() } })
     }
 
-    /// The same matches with other positions, covariances of them (columns xx, xy, yy) and brightness.
+    /// A copy of the matches with other positions, covariances of these positions (columns xx, xy, yy) and
+    /// brightness.
     fn measured(
         &self,
         pixels: PyReadonlyArray2<'_, f64>,

@@ -1,4 +1,4 @@
-//! Long work without the GIL that shows progress and stops on Ctrl-C.
+//! Runs long work without the GIL, reports its progress and stops it on Ctrl-C.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use pyo3::prelude::*;
 use crate::errors::{TimeLimitError, to_python};
 use crate::parallel;
 
-/// How often signals are looked at, and progress is told while work runs on another thread.
+/// Interval between checks for signals, and between progress reports while work runs on another thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Stops the work of threads that cannot hear Ctrl-C, for only a program's first thread does.
+/// Stops the work of threads that do not receive Ctrl-C, because only a program's first thread receives it.
 #[pyclass(module = "boresight._core", frozen)]
 pub(crate) struct Stop {
     flag: Arc<AtomicBool>,
@@ -29,12 +29,12 @@ impl Stop {
         Self { flag: Arc::default() }
     }
 
-    /// Makes the calling thread's work, from now on, end with `KeyboardInterrupt` when this is set.
+    /// Makes the later work of the calling thread end with `KeyboardInterrupt` when `set` is called.
     fn hear(&self) {
         HEARD.set(Some(self.flag.clone()));
     }
 
-    /// Stops the work of all threads that hear.
+    /// Stops the work of all threads that called `hear`.
     fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
@@ -61,7 +61,7 @@ impl Ear {
     }
 }
 
-/// Time that work may take at most.
+/// Maximum time that work may take.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
     ms: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// So much from now on.
+    /// A limit of `ms` milliseconds from now on.
     pub(crate) fn new(ms: u64) -> Self {
         Self { ms, started: Instant::now() }
     }
@@ -91,7 +91,8 @@ impl Limit {
     }
 }
 
-/// Looks for signals from the calling thread itself, for work of one thread that takes less time than waking another.
+/// Checks for signals in the calling thread itself, for work of a single thread that takes less time than
+/// waking another thread.
 pub(crate) struct SignalMonitor {
     started: Instant,
     next_ms: AtomicU64,
@@ -138,7 +139,7 @@ impl Monitor for Shared {
     }
 }
 
-/// Runs `work` without the GIL as `watch` does.
+/// Runs `work` without the GIL and without a time limit, as [`watch`] does.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
@@ -147,8 +148,9 @@ pub(crate) fn run<T: Send>(
     py.detach(|| watch(None, progress.as_ref(), work))
 }
 
-/// Runs `work` on the threads of the pool; meanwhile this thread, which does not hold the GIL, calls `progress(fraction)`,
-/// and a pending signal (Ctrl-C), the end of the time allowed, or an exception of `progress`, stops the work and is raised.
+/// Runs `work` on the threads of the pool. Meanwhile this thread, which does not hold the GIL, calls
+/// `progress(fraction)`. A pending signal (Ctrl-C), the end of the allowed time or an exception of `progress`
+/// stops the work and is raised.
 pub(crate) fn watch<T: Send>(
     limit: Option<Limit>,
     progress: Option<&Py<PyAny>>,
@@ -164,7 +166,7 @@ pub(crate) fn watch<T: Send>(
         let shared = &shared;
         scope.spawn(move |_| drop(done.send(work(shared))));
         loop {
-            // Once it is told to stop, there is nothing but to wait for the work.
+            // After a stop was requested, only the end of the work is awaited.
             let next_look = limit.filter(|_| raised.is_none()).map_or(POLL_INTERVAL, Limit::next_look);
             match finished.recv_timeout(next_look) {
                 Ok(outcome) => return outcome,

@@ -1,4 +1,4 @@
-//! Movement of a camera between two images.
+//! Python bindings of the movement of a camera between two images.
 
 use boresight::geometry::sphere::Direction;
 use boresight::imaging::warp::{Interpolation, Sample, Warp};
@@ -13,7 +13,7 @@ use crate::camera::PyCameraModel;
 use crate::errors::{InputError, to_python};
 use crate::parallel;
 
-/// Warp a C-contiguous image into another array of its type, and tell which pixels are valid.
+/// Warps a C-contiguous image into another array of its type, and marks the valid pixels.
 #[pyfunction]
 pub(crate) fn warp_image<'py>(
     py: Python<'py>,
@@ -56,7 +56,7 @@ fn not_contiguous(name: &str) -> PyErr {
     InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray"))
 }
 
-/// Fit the transform that most pairs of points follow; its parts by name.
+/// Fits the transform with which most pairs of points agree; returns its parts by name.
 #[pyfunction]
 pub(crate) fn fit_transform<'py>(
     py: Python<'py>,
@@ -87,7 +87,7 @@ pub(crate) fn correlate_phase(
     Ok(found.into_iter().map(|c| (c.transform.0, c.significance)).collect())
 }
 
-/// Two images, ready for coarse transforms between them to be made exact.
+/// Two images, prepared for the refinement of coarse transforms between them.
 #[pyclass(name = "Registrar", module = "boresight._core", frozen)]
 pub(crate) struct PyRegistrar {
     inner: Registrar,
@@ -101,7 +101,7 @@ impl PyRegistrar {
         Ok(Self { inner: Registrar::new(reference, moved) })
     }
 
-    /// Make a coarse transform exact by patches of both images; its parts by name.
+    /// Refines a coarse transform by patches of both images; returns its parts by name.
     fn register<'py>(
         &self,
         py: Python<'py>,
@@ -136,9 +136,10 @@ fn fit_parts<'py>(py: Python<'py>, fit: &Fit) -> PyResult<Bound<'py, PyDict>> {
     Ok(parts)
 }
 
-/// Fit what changed of a camera to where its stars are seen; its parts by name.
+/// Fits the change of a camera to the positions of its stars; returns its parts by name.
 ///
-/// Stars are rows: where the unmoved camera would see each, its pixel, and the uncertainty of that or NaN.
+/// Each star is a row: its direction in the axes of the unmoved camera, its pixel, and the uncertainty of the
+/// pixel or NaN.
 #[pyfunction]
 #[pyo3(name = "fit_change")]
 pub(crate) fn fit_camera_change<'py>(
@@ -159,7 +160,7 @@ pub(crate) fn fit_camera_change<'py>(
     Ok(parts)
 }
 
-/// Scatter per axis of stars about the fit of a change to the others.
+/// Scatter per axis of held-out stars about the fit of a change to the other stars.
 #[pyfunction]
 pub(crate) fn held_out_change_px(
     py: Python<'_>,
@@ -172,7 +173,7 @@ pub(crate) fn held_out_change_px(
     parallel::detach(py, || held_out_px(&camera.inner, &stars)).map_err(to_python)
 }
 
-/// Pixels at which a changed camera sees directions of the unmoved one's axes.
+/// Pixels at which a changed camera sees directions given in the axes of the unmoved camera.
 #[pyfunction]
 pub(crate) fn changed_pixels<'py>(
     py: Python<'py>,

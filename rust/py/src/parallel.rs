@@ -1,8 +1,9 @@
-//! The threads that parallel work runs on: a pool of its own in every process.
+//! The threads for parallel work: a separate pool in every process.
 //!
-//! A process that was forked has none of the threads of the pool it inherited, and would wait for them for ever. The pool
-//! is therefore made when it is first asked for, and once more in each process that was forked since. A thread that asks for
-//! so many threads has a pool of that size, which others that ask for as many share.
+//! A forked process has none of the threads of the pool that it inherited, and would wait for them for ever.
+//! The pool is therefore made at its first use, and again in each process forked after that. A thread that
+//! requests a number of threads uses a pool of that size, shared with all threads that request the same
+//! number.
 
 use std::cell::Cell;
 use std::ptr;
@@ -11,37 +12,38 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Variables that limit the number of threads, the first that is set counts. The last is what programs that start many
-/// processes (Dask, joblib) set for these.
+/// Environment variables that limit the number of threads; the first one that is set counts. Programs that
+/// start many processes (Dask, joblib) set the last one for these processes.
 const LIMITS: [&str; 3] = ["BORESIGHT_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
 
-/// A pool and the process that it works in.
+/// A pool and the process to which its threads belong.
 struct ProcessPool {
     process: u32,
     threads: ThreadPool,
 }
 
-/// Threads that can be asked for at most.
+/// Maximum number of threads that can be requested.
 pub(crate) const MOST_THREADS: usize = 256;
 
-/// Pools by their number of threads, the first of the number that the environment tells. They are never freed: one of a
-/// kind is made in the life of a process, besides the one it inherited.
+/// Pools by their number of threads; the first one has the number given by the environment. Pools are never
+/// freed: a process makes at most one of each size, in addition to an inherited one.
 static POOLS: [AtomicPtr<ProcessPool>; MOST_THREADS + 1] =
     [const { AtomicPtr::new(ptr::null_mut()) }; MOST_THREADS + 1];
 
 thread_local! {
-    /// Threads that this one has asked for; 0 for as many as the environment tells.
+    /// Number of threads that this thread has requested; 0 for the number given by the environment.
     static ASKED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The pool of this process. No lock is taken: one held in another thread when the process was forked stays locked.
+/// The pool of this process. No lock is used: a lock held by another thread when the process was forked would
+/// stay locked.
 pub(crate) fn pool() -> &'static ThreadPool {
     let process = std::process::id();
     let asked = ASKED.get();
     let pool = &POOLS[asked];
     loop {
         let found = pool.load(Ordering::Acquire);
-        // SAFETY: what is stored came from `Box::into_raw` and is never freed.
+        // SAFETY: stored pointers come from `Box::into_raw` and are never freed.
         if let Some(known) = unsafe { found.as_ref() }
             && known.process == process
         {
@@ -49,8 +51,8 @@ pub(crate) fn pool() -> &'static ThreadPool {
         }
         let made = Box::into_raw(Box::new(ProcessPool { process, threads: build(asked) }));
         if pool.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // Another thread was quicker.
-            // SAFETY: nobody else has seen this pointer.
+            // Another thread was faster.
+            // SAFETY: no other code has seen this pointer.
             drop(unsafe { Box::from_raw(made) });
         }
     }
@@ -62,7 +64,7 @@ fn build(asked: usize) -> ThreadPool {
     let build = |threads| {
         ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("boresight-{k}")).build()
     };
-    // 0 is rayon's word for all processors. Where the system has not so many threads left, one does.
+    // For rayon, 0 means all processors. If the system cannot start that many threads, one is used.
     build(limit.unwrap_or(0)).or_else(|_| build(1)).expect("the system gives no thread for parallel work")
 }
 
@@ -71,14 +73,14 @@ pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -
     py.detach(|| pool().install(work))
 }
 
-/// Threads that parallel work runs on.
+/// Number of threads for parallel work.
 #[pyfunction]
 pub(crate) fn num_threads() -> usize {
     pool().current_num_threads()
 }
 
-/// Asks for so many threads, [`MOST_THREADS`] at most, for what the calling thread does from now on, 0 for as many as the
-/// environment tells, and returns what it had asked for.
+/// Sets the number of threads, at most [`MOST_THREADS`], for the later work of the calling thread; 0 is the
+/// number given by the environment. Returns the previous number.
 #[pyfunction]
 pub(crate) fn ask_for_threads(count: usize) -> usize {
     ASKED.replace(count.min(MOST_THREADS))

@@ -1,5 +1,5 @@
-//! Decompression of pictures that Pillow would cut to 8 bits: PNG of 16-bit colour, and what TIFF's
-//! samples are packed with.
+//! Decompresses pictures that Pillow would reduce to 8 bits: PNG with 16-bit colour, and the packed samples
+//! of TIFF.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use weezl::{BitOrder, LzwStatus};
 
-/// Bytes that are unpacked at a time, so that memory grows with what the data hold, not with what
-/// a header claims.
+/// Number of bytes unpacked at a time, so that memory grows with the actual data, not with the size that a
+/// header claims.
 const CHUNK: usize = 1 << 16;
 
-/// A binary file of Python's. What it raises, be it that time is over, comes out of the decoder.
+/// A binary Python file. The decoder passes on exceptions that the file raises, such as a time-out.
 struct PyFile(Py<PyAny>);
 
 impl Read for PyFile {
@@ -40,7 +40,7 @@ impl Seek for PyFile {
     }
 }
 
-/// Decode a PNG picture into `out`: rows of samples, those of 16 bits big-endian.
+/// Decodes a PNG picture into `out`: rows of samples; samples of 16 bits are big-endian.
 #[pyfunction]
 pub(crate) fn read_png(py: Python<'_>, file: Py<PyAny>, mut out: PyReadwriteArray1<'_, u8>) -> PyResult<()> {
     let out = out.as_slice_mut()?;
@@ -56,7 +56,8 @@ pub(crate) fn read_png(py: Python<'_>, file: Py<PyAny>, mut out: PyReadwriteArra
     })
 }
 
-/// Unpack at most `size` bytes of TIFF's LZW; fewer if the data end or are damaged. Calls `each` between pieces.
+/// Unpacks at most `size` bytes of LZW data from TIFF; fewer if the data end or are damaged. Calls `each`
+/// between pieces.
 #[pyfunction]
 pub(crate) fn unpack_lzw<'py>(
     py: Python<'py>,
@@ -82,7 +83,7 @@ pub(crate) fn unpack_lzw<'py>(
     Ok(PyBytes::new(py, &unpacked))
 }
 
-/// Unpack at most `size` bytes of `PackBits`; fewer if the data end.
+/// Unpacks at most `size` bytes of `PackBits` data; fewer if the data end.
 #[pyfunction]
 pub(crate) fn unpack_bits<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bound<'py, PyBytes> {
     let mut unpacked = Vec::new();
@@ -91,7 +92,8 @@ pub(crate) fn unpack_bits<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bou
         && unpacked.len() < size
     {
         rest = tail;
-        // A count from 0 is that of the bytes that follow, a negative one that of a repeated byte.
+        // A count from 0 gives the number of bytes that follow, a negative count gives the repetitions of one
+        // byte.
         if let Ok(count) = usize::try_from(*head as i8) {
             let (literal, after) = rest.split_at((count + 1).min(rest.len()));
             unpacked.extend_from_slice(literal);
@@ -107,7 +109,7 @@ pub(crate) fn unpack_bits<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bou
     PyBytes::new(py, &unpacked)
 }
 
-/// The error that the file raised, or one that tells what is wrong with its content.
+/// The error that the file raised, or an error that describes the fault in its content.
 fn undecoded(error: DecodingError) -> PyErr {
     match error {
         DecodingError::IoError(error) => error.into(),

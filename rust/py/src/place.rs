@@ -1,4 +1,4 @@
-//! Apparent places across the border.
+//! Python bindings of apparent places.
 
 use boresight::geometry::apparent::{self, ApparentPlace, Refraction, SPEED_OF_LIGHT_KM_S};
 use boresight::geometry::sphere::Direction;
@@ -18,7 +18,7 @@ struct RefractionValues {
     b: f64,
 }
 
-/// How the stars of a frame are displaced (core `ApparentPlace`).
+/// Displacement of the stars of a frame by aberration and refraction (core `ApparentPlace`).
 #[pyclass(name = "ApparentPlace", module = "boresight._core", frozen)]
 #[derive(Default)]
 pub(crate) struct PyApparentPlace {
@@ -37,7 +37,7 @@ impl PyApparentPlace {
         Ok(Self { inner })
     }
 
-    /// Apparent directions of ICRS ones.
+    /// Converts ICRS directions to apparent directions.
     fn apparent<'py>(
         &self,
         py: Python<'py>,
@@ -46,7 +46,7 @@ impl PyApparentPlace {
         map_rows(py, "icrs", &icrs, |v: [f64; 3]| self.inner.apparent(&v.into()).into())
     }
 
-    /// ICRS directions of apparent ones.
+    /// Converts apparent directions to ICRS directions.
     fn icrs<'py>(
         &self,
         py: Python<'py>,
@@ -66,7 +66,7 @@ pub(crate) struct Motions<'py> {
     pm_dec: PyReadonlyArray1<'py, f64>,
 }
 
-/// ICRS directions of stars some years later.
+/// ICRS directions of stars after a number of years.
 #[pyfunction]
 pub(crate) fn moved<'py>(
     py: Python<'py>,

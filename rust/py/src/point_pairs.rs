@@ -1,4 +1,4 @@
-//! Cameras from pixels of points whose places are known.
+//! Fits cameras to the pixels of points with known positions.
 
 use boresight::Attitude;
 use boresight::calibrate::point_pairs::{Freedom, Resection};
@@ -11,10 +11,10 @@ use crate::camera::PyCameraModel;
 use crate::errors::to_python;
 use crate::parallel;
 
-/// Fit a camera to pixels of points; its parts by name.
+/// Fits a camera to pixels of points; returns its parts by name.
 ///
-/// `rotation` and `position`, of directions none, are a start; without them they are found directly. `free` names what is
-/// fitted beside them.
+/// `rotation` and `position` are initial values; without them, they are computed directly. Directions have no
+/// `position`. `free` names the other parameters that are fitted.
 #[pyfunction]
 pub(crate) fn fit_point_pairs<'py>(
     py: Python<'py>,

@@ -1,4 +1,4 @@
-//! Registration of source lists, linear fits and footprints across the border.
+//! Python bindings of the registration of source lists, linear fits and footprints.
 
 use boresight::align::{
     ClipStatistic, Clipping, Ending, Footprint, Geometry, LinearFit, RegisterOptions, Registration, Sources,
@@ -13,7 +13,7 @@ use crate::errors::{InputError, to_python};
 use crate::monitor::run;
 use crate::parallel;
 
-/// Positions and what else is known of each, as a mapping.
+/// Positions of sources and, if known, their weights and brightness, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct SourceValues<'py> {
@@ -32,7 +32,7 @@ impl SourceValues<'_> {
     }
 }
 
-/// How outliers are left out, as a mapping.
+/// Options for the exclusion of outliers, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct ClipValues {
@@ -55,7 +55,7 @@ impl ClipValues {
     }
 }
 
-/// How a list is registered, as a mapping.
+/// Options for registering a list, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct RegisterValues {
@@ -128,7 +128,7 @@ impl PyLinearFit {
         self.0.center
     }
 
-    /// Covariance of the shift and the matrix by rows.
+    /// Covariance of the shift and of the matrix elements by rows.
     #[getter]
     fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let rows: Vec<[f64; 6]> =
@@ -230,7 +230,7 @@ impl PyRegistration {
         self.0.possible
     }
 
-    /// Points of the reference among the sources that have no pair.
+    /// Reference points without a pair within the rectangle of the sources.
     #[getter]
     fn missed<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
         PyArray1::from_iter(py, self.0.missed.iter().map(|&j| j as i64))
@@ -250,7 +250,7 @@ pub(crate) fn register(
     run(py, None, |monitor| register_in_core(&image, &reference, &options, monitor)).map(PyRegistration)
 }
 
-/// Adds pairs with points of the reference from one on that took no part in a registration.
+/// Adds pairs with the reference points from `first` on, which took no part in a registration.
 #[pyfunction]
 pub(crate) fn join(
     py: Python<'_>,
@@ -291,7 +291,7 @@ pub(crate) struct PyFootprint(Footprint);
 
 #[pymethods]
 impl PyFootprint {
-    /// Within corners, unit vectors.
+    /// Part of the sky within a polygon, whose corners are unit vectors.
     #[staticmethod]
     fn polygon(corners: PyReadonlyArray2<'_, f64>) -> PyResult<Self> {
         let corners: Vec<_> = rows::<f64, 3>("footprint", &corners)?.iter().map(|&c| c.into()).collect();
@@ -313,7 +313,7 @@ impl PyFootprint {
     }
 }
 
-/// Areas that footprints share, a square matrix.
+/// Areas shared by each two footprints, as a square matrix.
 #[pyfunction]
 pub(crate) fn overlap_matrix<'py>(
     py: Python<'py>,

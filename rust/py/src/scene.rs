@@ -1,4 +1,4 @@
-//! `boresight.scene` across the border.
+//! Python bindings of `boresight.scene`.
 
 use boresight::imaging::extract::{EffectivePsf, ExtractOptions, Extractor};
 use boresight::imaging::image::Image;
@@ -21,10 +21,10 @@ use crate::errors::{InputError, to_python};
 use crate::monitor::run;
 use crate::parallel;
 
-/// Memory that a registration takes for each pixel of both images.
+/// Memory that a registration takes for each pixel of both images, bytes.
 const REGISTER_BYTES_PER_PIXEL: usize = 110;
 
-/// The loss of this name, as scipy names them.
+/// The loss with this name; the names are those of scipy.
 pub(crate) fn loss_of(name: &str) -> Result<Loss> {
     Ok(match name {
         "linear" => Loss::Squares,
@@ -41,7 +41,7 @@ pub(crate) fn loss_of(name: &str) -> Result<Loss> {
     })
 }
 
-/// Rows of a C-contiguous array.
+/// A copy of all elements of an array, row by row.
 pub(crate) fn flat(array: &PyReadonlyArray2<'_, f64>) -> Vec<f64> {
     array.as_array().iter().copied().collect()
 }
@@ -109,7 +109,7 @@ pub(crate) fn scene_register<'py>(
     Ok(result)
 }
 
-/// An image of a scene, as the Python side hands it over: a dict with all of these keys.
+/// An image of a scene from Python: a dict with all of these keys.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct ImageInput<'py> {
@@ -117,11 +117,12 @@ pub(crate) struct ImageInput<'py> {
     variance: PyReadonlyArray2<'py, f64>,
     freedom: String,
     cd: [[f64; 2]; 2],
-    /// Sources that it sees, and a row for each: of a plane `plane`, `by_source`, `focal`, `pixel`, `by_focal`; else
-    /// `pixel`, `by_source`, `by_wcs`.
+    /// Indices of the sources in the image; `places` has a row for each. The row is (`plane`, `by_source`,
+    /// `focal`, `pixel`, `by_focal`) for a plane, else (`pixel`, `by_source`, `by_wcs`).
     seen: Vec<usize>,
     places: PyReadonlyArray2<'py, f64>,
-    /// Of all sources the displacement by a unit of each parameter of motion (pmra, pmdec, parallax), as pairs x, y.
+    /// For every source, the displacement by one unit of each parameter of motion (pmra, pmdec, parallax), as
+    /// pairs x, y.
     tracks: PyReadonlyArray2<'py, f64>,
     chromatic: Option<usize>,
     psf: usize,
@@ -131,7 +132,7 @@ pub(crate) struct ImageInput<'py> {
     windows: Option<Vec<Option<[usize; 4]>>>,
 }
 
-/// A PSF with its start and what of it is fitted.
+/// A PSF with its initial parameters, and which of them are fitted.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct PsfInput<'py> {
@@ -141,7 +142,7 @@ pub(crate) struct PsfInput<'py> {
     sampled: Option<SampledInput<'py>>,
 }
 
-/// Grids of samples (grid, row, column), and the columns and rows of the image that they are for.
+/// Grids of samples (grid, row, column), and the columns and rows of the image to which the grids belong.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct SampledInput<'py> {
@@ -166,8 +167,9 @@ impl PsfInput<'_> {
     }
 }
 
-/// A source: a point of the plane of all, the errors of its position, those of its motion if that is fitted, its colour, and
-/// the shape of a galaxy (ρ, e1, e2, and Sérsic's exponent) with what of it is fitted.
+/// A source: its point in the common plane, the errors of its position, the errors of its motion if that is
+/// fitted, its colour, and the shape of a galaxy (ρ, e1, e2, and Sérsic's exponent) with the parameters that
+/// are fitted.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct SourceInput {
@@ -188,8 +190,9 @@ impl SourceInput {
     }
 }
 
-/// Numbers of a row of places through a plane, and of others.
+/// Length of a row of `places` for a plane.
 const PLANE_ROW: usize = 14;
+/// Length of a row of `places` without a plane.
 const LOCAL_ROW: usize = 14;
 
 fn place_of(row: &[f64], local: bool) -> Place {
@@ -295,8 +298,8 @@ pub(crate) fn scene_fit(
     run(py, progress, |monitor| fit::fit(&scene, &options, monitor)).map(SceneFit)
 }
 
-/// The effective point-spread function of a frame: samples (grid, row, column), samples per pixel, and the columns and rows of
-/// the frame that the grids are for; `None` if no star tells it.
+/// Measures the effective point-spread function of a frame: samples (grid, row, column), samples per pixel,
+/// and the columns and rows of the frame to which the grids belong; `None` if no star determines it.
 #[pyfunction]
 pub(crate) fn scene_measure_psf<'py>(
     py: Python<'py>,
@@ -351,7 +354,7 @@ impl SceneFit {
         }
     }
 
-    /// First parameters: of sources, PSFs, WCS and skies.
+    /// Indices of the first parameters of sources, PSFs, WCS and skies.
     #[getter]
     fn layout<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let layout = &self.0.layout;
@@ -369,7 +372,7 @@ impl SceneFit {
         Ok(dict)
     }
 
-    /// Sérsic's exponent of each galaxy, and its derivative by its parameter.
+    /// Sérsic's exponent of each galaxy, and its derivative with respect to its parameter.
     #[getter]
     fn exponents(&self) -> Vec<Option<(f64, f64)>> {
         let of = |at: &Option<usize>| {
@@ -394,7 +397,7 @@ impl SceneFit {
         self.0.reference
     }
 
-    /// Stage, iteration, chi² per degree of freedom, damping.
+    /// Stage, iteration, chi² per degree of freedom and damping of every step.
     #[getter]
     fn history(&self) -> Vec<(usize, usize, f64, f64)> {
         self.0.history.iter().map(|s| (s.stage, s.iteration, s.chi2_dof, s.damping)).collect()
@@ -420,7 +423,7 @@ impl SceneFit {
         self.0.parameters
     }
 
-    /// Covariance of all parameters, or `None` if these are many.
+    /// Covariance of all parameters; `None` if there are too many.
     fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray2<f64>>>> {
         let all = self.0.covariance.as_ref();
         all.map(|all| matrix(py, all.nrows(), |i, j| all[(i, j)])).transpose()
@@ -437,7 +440,7 @@ impl SceneFit {
         matrix(py, own.nrows(), |i, j| own[(i, j)])
     }
 
-    /// Windows on which sources shine in an image: x0, x1, y0, y1.
+    /// Windows in which the sources contribute to an image: x0, x1, y0, y1.
     fn windows(&self, image: usize) -> Vec<Option<[usize; 4]>> {
         self.0.windows[image].iter().map(|w| w.map(|w| [w.x0, w.x1, w.y0, w.y1])).collect()
     }

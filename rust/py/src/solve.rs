@@ -1,4 +1,4 @@
-//! Solving and its result.
+//! Python bindings of plate solving and its result.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl PySolution {
 
 #[pymethods]
 impl PySolution {
-    /// The covariance may be that of the first parameters alone, such as the attitude's.
+    /// Creates a solution. The covariance may be that of the first parameters only, such as the attitude.
     #[new]
     fn new(matches: Py<PyMatchedStars>, covariance: PyReadonlyArray2<'_, f64>, probability: f64) -> Self {
         let given = covariance.as_array();
@@ -66,28 +66,30 @@ impl PySolution {
         self.probability
     }
 
-    /// Names of the intrinsics of a lens that was fitted, and their covariance followed by that of the attitude.
+    /// Names of the intrinsics of a fitted lens, and the covariance of the intrinsics followed by the
+    /// attitude.
     #[getter]
     fn lens<'py>(&self, py: Python<'py>) -> PyResult<Option<NamedCovariance<'py>>> {
         let Some(lens) = &self.lens else { return Ok(None) };
         Ok(Some((lens.parameter_names.clone(), from_matrix(py, &lens.covariance)?)))
     }
 
-    /// Where the image centre looks.
+    /// Direction of the image centre, and the roll angle there.
     #[getter]
     fn pointing(&self) -> PyPointing {
         let (ra, dec, roll) = self.matches.get().inner.pointing();
         PyPointing { ra, dec, roll }
     }
 
-    /// Right ascension and declination that one pixel sees, degrees.
+    /// Right ascension and declination of one pixel, degrees.
     fn pixel_to_world(&self, x: f64, y: f64) -> (f64, f64) {
         let (ra, dec) = ra_dec(&self.matches.get().inner.pixel_to_sky([x, y]));
         (ra.to_degrees(), dec.to_degrees())
     }
 }
 
-/// Right ascension and declination of a direction, and the position angle of the image's up there, radians.
+/// Right ascension and declination of a direction, and the position angle of the image's upward direction
+/// there, radians.
 #[pyclass(name = "Pointing", module = "boresight._core", frozen, get_all)]
 pub(crate) struct PyPointing {
     ra: f64,
@@ -132,8 +134,8 @@ impl PyOutcome {
     }
 }
 
-/// Where the camera is expected to look, as a mapping: a quaternion (scalar first), or a unit vector, the uncertainty in
-/// radians, and whether to look nowhere else.
+/// Expected pointing of the camera, as a mapping: a quaternion (scalar first) or a unit vector, the
+/// uncertainty in radians, and whether to search nowhere else.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct HintValues {
@@ -156,7 +158,7 @@ impl HintValues {
     }
 }
 
-/// How to solve a frame, as a mapping.
+/// Options for solving a frame, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct OptionValues<'py> {
@@ -204,8 +206,8 @@ impl OptionValues<'_> {
     }
 }
 
-/// The detections of one frame as Python hands them over: rows of x, y and brightness in any order and, if known,
-/// of the covariance (xx, xy, yy) of each position.
+/// The detections of one frame from Python: rows of x, y and brightness in any order and, if known, the 2 × 2
+/// covariance matrix of each position.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Detections<'py> {
@@ -213,8 +215,8 @@ pub(crate) struct Detections<'py> {
     covariance: Option<PyReadonlyArray3<'py, f64>>,
 }
 
-/// Positions by falling brightness, and the row of each. Stars of the same brightness stay in order, those of unknown
-/// (NaN) brightness come last; rows without a position (NaN) are left out.
+/// Positions sorted by decreasing brightness, and the row of each. Stars of the same brightness stay in
+/// order; stars of unknown (NaN) brightness come last; rows without a position (NaN) are excluded.
 struct Ranked {
     pixels: Vec<[f64; 2]>,
     order: Vec<usize>,
@@ -229,7 +231,8 @@ impl Ranked {
         Self { pixels: order.iter().map(|&i| [stars[i][0], stars[i][1]]).collect(), order }
     }
 
-    /// Turns matched places among the brightest first into rows of the list that was given, and adds what was measured.
+    /// Converts matched detections from indices in this order to rows of the given list, and adds their
+    /// measured brightness and covariances.
     fn restore(&self, solution: &mut Solution, given: &Detections<'_>) -> PyResult<()> {
         let matches = &mut solution.matches;
         for detection in &mut matches.detections {
@@ -249,8 +252,9 @@ impl Ranked {
     }
 }
 
-/// Whether centroids need no further look: a plain array of x, y and brightness that [`rows`] takes, with a row at least,
-/// all of a brightness that is finite and not negative, and less than `reach` sides of the camera's image from its centre.
+/// Whether centroids need no further check: they are a plain array of x, y and brightness that [`rows`]
+/// accepts, with at least one row; every brightness is finite and not negative; and every position is less
+/// than `reach` sides of the camera's image from its centre.
 #[pyfunction]
 pub(crate) fn are_plain(centroids: &Bound<'_, PyAny>, camera: &PyCameraModel, reach: f64) -> bool {
     if !centroids.is_exact_instance_of::<PyUntypedArray>() {
@@ -287,7 +291,7 @@ pub(crate) fn solve(
     PyOutcome::new(py, outcome)
 }
 
-/// Solves many frames in parallel, each with options of its own.
+/// Solves many frames in parallel, each with its own options.
 #[pyfunction]
 pub(crate) fn solve_many(
     py: Python<'_>,
@@ -315,7 +319,7 @@ pub(crate) fn solve_many(
         .collect()
 }
 
-/// The best candidate that was rejected.
+/// The best rejected candidate.
 #[pyclass(name = "Rejected", module = "boresight._core", frozen, get_all)]
 pub(crate) struct PyRejected {
     /// Natural logarithm of its likelihood ratio.
@@ -324,8 +328,8 @@ pub(crate) struct PyRejected {
     solution: Option<Py<PySolution>>,
 }
 
-/// Tells the best candidate that was rejected when the frame was not solved; none if it was, or if looking it up takes
-/// longer than the options allow.
+/// Returns the best rejected candidate of a frame that was not solved. Returns `None` if the frame was
+/// solved, or if the repeated search takes longer than the options allow.
 #[pyfunction]
 pub(crate) fn best_rejected(
     py: Python<'_>,

@@ -1,5 +1,5 @@
 "use strict";
-// Pairs are [x, y on the reference, x, y on the moved image], array pixels: (0, 0) is the centre of the first one.
+// Pairs are [x, y on the reference, x, y on the moved image] in array pixels: (0, 0) is the centre of the first pixel.
 const token = document.body.dataset.token;
 const by = (id) => document.getElementById(id);
 const sides = ["ref", "moved"];
@@ -73,7 +73,7 @@ function drawSide(side) {
   let shown = side;
   if (state.blink && side === "ref") {
     shown = "moved";
-    // Projective terms are left out here: a canvas has none, and they hardly show.
+    // Projective terms are ignored here: a canvas cannot draw them, and their effect is hardly visible.
     if (state.fit) {
       const m = state.fit.matrix;
       ctx.transform(m[0][0], m[1][0], m[0][1], m[1][1], m[0][2], m[1][2]);

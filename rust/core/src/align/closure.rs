@@ -1,26 +1,29 @@
-//! Differences that a joint fit leaves between each two images: the mean of the residuals of the objects that both have.
+//! Mean differences that a joint fit leaves between pairs of images, from the residuals of the objects
+//! detected in both.
 
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 
-/// Differences between two images.
+/// Mean difference between the residuals of two images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closure {
     /// The images, the lower number first.
     pub images: [usize; 2],
-    /// Objects that both have.
+    /// Number of objects detected in both images.
     pub objects: usize,
-    /// Mean of the residuals of the first less those of the second.
+    /// Mean of the residual in the first image minus the residual in the second.
     pub mean: Point,
-    /// Its error per axis, by the scatter.
+    /// Standard error of the mean per axis, from the root mean square of the differences.
     pub error: f64,
 }
 
-/// Differences between each two of so many images: of each object its detections from one of `starts` to the next, of which
-/// those that are kept count.
+/// Mean residual differences between every two of `images` images.
+///
+/// The detections of object k have the indices from `starts[k]` to `starts[k + 1]`. Only detections with
+/// `kept` set count.
 ///
 /// # Errors
-/// If an image is out of range or the lists do not fit each other.
+/// If an image number is out of range or the lengths of the lists do not match.
 pub fn closures(
     images: usize,
     exposures: &[u32],
@@ -37,7 +40,7 @@ pub fn closures(
             "give one row for each",
         ));
     }
-    // Number, sums along x and y, and sum of squares.
+    // For each pair of images: the number, the sums along x and y, and the sum of squares of the differences.
     let mut sums = vec![[0.0_f64; 4]; images * images];
     let mut seen: Vec<(usize, Point)> = Vec::new();
     for of in starts.windows(2) {

@@ -1,7 +1,8 @@
-//! The distortion of a device, which all exposures share, and what each has beside it: products of Legendre polynomials of
-//! the pixel.
+//! Distortion of a device that all exposures share, and own distortion of single exposures: products of
+//! Legendre polynomials of the pixel.
 //!
-//! These are nearly orthogonal over a detector, so that terms of different order do not stand for each other.
+//! Legendre polynomials are nearly orthogonal over a detector, so that terms of different order are nearly
+//! independent.
 
 use crate::geometry::distortion::Point;
 
@@ -13,11 +14,11 @@ pub const HIGHEST_DEGREE: usize = 9;
 pub struct Product {
     /// Degrees along x and y, up to [`HIGHEST_DEGREE`].
     pub degrees: [usize; 2],
-    /// The factor; 0 where the term does nothing along this axis.
+    /// The factor; 0 if the term displaces nothing along this axis.
     pub factor: f64,
 }
 
-/// A displacement of pixels of a detector that one parameter scales.
+/// A displacement of the pixels of a detector, scaled by one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
     /// Number of the detector.
@@ -28,37 +29,39 @@ pub struct Term {
     pub y: Product,
 }
 
-/// Where a detection is on its detector.
+/// Position of a detection on its detector.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
     /// Number of the detector.
     pub detector: u32,
-    /// Pixel from the middle of the detector, in units of its half size: within -1 to 1 or near.
+    /// Pixel relative to the centre of the detector, in units of half its size: about -1 to 1.
     pub at: Point,
-    /// Derivatives of the position in the plane of the exposure by the pixel, by rows.
+    /// Derivatives of the position in the plane of the exposure with respect to the pixel, by rows.
     pub gradient: [[f64; 2]; 2],
 }
 
-/// The part of a joint fit that all exposures share.
+/// Distortion in a joint fit: terms that all exposures share, and terms with separate parameters for each
+/// exposure.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Device<'a> {
-    /// Terms whose parameters are wanted; none: the exposures share nothing.
+    /// Shared terms whose parameters are fitted. If empty, the exposures share nothing.
     pub terms: &'a [Term],
-    /// The place of each detection; may be empty without terms.
+    /// Position of each detection on its detector; may be empty without terms.
     pub places: &'a [Place],
-    /// Terms of which every exposure that bends has parameters of its own.
+    /// Own terms, for which every exposure that bends has separate parameters.
     pub own: &'a [Term],
-    /// Whether each exposure bends; may be empty where none does.
+    /// Whether each exposure bends, that is, has own terms; may be empty if none does.
     pub bends: &'a [bool],
-    /// Inverse variance of these parameters about 0: what all exposures have in common is that of the device then.
+    /// Inverse variance of the parameters of own terms about 0. With it, distortion common to all exposures
+    /// goes to the shared terms.
     pub own_prior: f64,
 }
 
-/// Most terms that an exposure has for itself: those of second degree.
+/// Maximum number of own terms of an exposure: those of second degree.
 pub const MOST_OWN: usize = 6;
 
 impl Device<'_> {
-    /// Tells why it does not fit this many detections.
+    /// Explains why the device does not fit the numbers of detections and exposures; `None` if it does.
     pub(super) fn problem(&self, detections: usize, exposures: usize) -> Option<&'static str> {
         let finite = |p: &Place| p.at.iter().chain(p.gradient.iter().flatten()).all(|x| x.is_finite());
         let degrees = |t: &Term| [t.x.degrees, t.y.degrees];
@@ -85,19 +88,20 @@ impl Device<'_> {
         }
     }
 
-    /// Calls with each term of a detection's detector, and what it displaces the detection by in the plane.
+    /// Calls `call` with each shared term of a detection's detector, and the displacement in the plane per
+    /// unit of its parameter.
     pub fn for_each(&self, detection: usize, call: impl FnMut(usize, Point)) {
         self.displace(self.terms, detection, call);
     }
 
-    /// The same with the terms that an exposure has for itself, if it bends.
+    /// Calls `call` in the same way with the own terms of an exposure, if it bends.
     pub fn for_each_own(&self, detection: usize, exposure: usize, call: impl FnMut(usize, Point)) {
         if self.bends(exposure) {
             self.displace(self.own, detection, call);
         }
     }
 
-    /// Whether an exposure has terms of its own.
+    /// Whether an exposure has own terms.
     pub(super) fn bends(&self, exposure: usize) -> bool {
         self.bends.get(exposure).copied().unwrap_or(false)
     }

@@ -1,9 +1,10 @@
 //! Footprints on the sky: unions of spherical polygons, and the area that two of them share.
 //!
-//! A polygon is cut into convex pieces, whose sides are great circles. A convex piece is clipped by another, side by
-//! side: what lies behind a side is cut off (Sutherland & Hodgman 1974, on half-spaces). Nothing there needs the
-//! crossing of sides that nearly coincide to be exact, so identical and nearly identical footprints are no special case.
-//! A union is kept as pieces that do not overlap, since what every polygon shares with the ones before it is cut out of it.
+//! A polygon is cut into convex pieces, whose sides are great circles. A convex piece is clipped by another,
+//! side by side: the part behind each side is cut off (Sutherland & Hodgman 1974, on half-spaces). The
+//! crossing of sides that nearly coincide need not be exact, so identical and nearly identical footprints are
+//! no special case. A union is stored as pieces that do not overlap: the area that a polygon shares with the
+//! polygons before it is cut out of it.
 
 use crate::error::{Error, Result};
 use crate::geometry::sphere::Direction;
@@ -11,29 +12,30 @@ use crate::geometry::sphere::Direction;
 /// A convex polygon: its corners, counterclockwise as seen from outside the sphere.
 type Piece = Vec<Direction>;
 
-/// Corners that are farther behind a side than this are outside, radians: rounding is 1e-16.
+/// Distance behind a side, in radians, beyond which a corner is outside; rounding errors are 1e-16.
 const BEHIND: f64 = 1e-15;
-/// Sides in one line are not farther from it, radians.
+/// Distance from the great circle of a side, in radians, up to which a corner counts as lying on it.
 const IN_LINE: f64 = 1e-12;
-/// Pieces of a smaller area are dropped, steradians: a thousandth of a microarcsecond wide and a degree long.
+/// Area in steradians below which a piece is dropped: that of a strip a ten-thousandth of a microarcsecond
+/// wide and a degree long.
 const NO_AREA: f64 = 1e-17;
-/// Thinner pieces are dropped, radians: where sides nearly coincide, rounding makes slivers that are larger than `NO_AREA`,
-/// and of which each cut would make more.
+/// Width in radians below which a piece is dropped. Where sides nearly coincide, rounding makes slivers that
+/// are larger than `NO_AREA`, and each cut of a sliver would make more.
 const NO_WIDTH: f64 = 1e-14;
 
-/// A part of the sky.
+/// A region of the sky.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Footprint {
-    /// Convex, and without a point in common but on their sides.
+    /// Convex pieces, which have no points in common except on their sides.
     pieces: Vec<Piece>,
 }
 
 impl Footprint {
-    /// The footprint within some corners, in order around it, either way.
+    /// Footprint of a polygon, given by its corners in order around it, in either direction.
     ///
     /// # Errors
-    /// If there are fewer than three corners, one is not a unit vector, they reach a quarter of the sphere from their
-    /// mean, or the outline crosses itself.
+    /// If there are fewer than three corners, a corner is not a unit vector, the corners reach a quarter of
+    /// the sphere from their mean, or the outline crosses itself.
     pub fn polygon(corners: &[Direction]) -> Result<Self> {
         let wrong = |problem: &str, repair: &str| Err(Error::argument("footprint", problem, repair));
         if corners.len() < 3 {
@@ -75,14 +77,14 @@ impl Footprint {
         self.pieces.iter().map(|piece| area_of(piece)).sum()
     }
 
-    /// Area in steradians that it shares with another.
+    /// Area in steradians shared with another footprint.
     pub fn shared_area(&self, other: &Self) -> f64 {
         let both = |a: &Piece| other.pieces.iter().map(|b| area_of(&common(a, b))).sum::<f64>();
         self.pieces.iter().map(both).sum()
     }
 }
 
-/// For every pair of footprints the area that they share, steradians; 0 on the diagonal.
+/// Area that each pair of footprints shares, in steradians; 0 on the diagonal.
 pub fn overlap_matrix(footprints: &[Footprint]) -> Vec<Vec<f64>> {
     let mut matrix = vec![vec![0.0; footprints.len()]; footprints.len()];
     for i in 0..footprints.len() {
@@ -97,7 +99,7 @@ pub fn overlap_matrix(footprints: &[Footprint]) -> Vec<Vec<f64>> {
 
 /// Area of a triangle, positive counterclockwise (Van Oosterom & Strackee 1983).
 fn triangle_area(a: &Direction, b: &Direction, c: &Direction) -> f64 {
-    // From differences, for small triangles lose all digits otherwise.
+    // Computed from differences, because small triangles would lose all digits otherwise.
     let volume = a.dot(&(b - a).cross(&(c - a)));
     2.0 * volume.atan2(1.0 + a.dot(b) + b.dot(c) + c.dot(a))
 }
@@ -110,18 +112,18 @@ fn area_of(piece: &[Direction]) -> f64 {
     if piece.len() < 3 { 0.0 } else { signed_area(piece).max(0.0) }
 }
 
-/// Whether a piece is one of rounding alone.
+/// Whether a piece is only an artefact of rounding.
 fn is_sliver(piece: &[Direction]) -> bool {
     let outline: f64 = sides(piece).map(|(a, b)| (b - a).norm()).sum();
     area_of(piece) <= NO_AREA.max(NO_WIDTH * outline)
 }
 
-/// Sides of a ring: from corner to corner.
+/// Sides of a ring, from each corner to the next.
 fn sides(ring: &[Direction]) -> impl Iterator<Item = (&Direction, &Direction)> {
     (0..ring.len()).map(|i| (&ring[i], &ring[(i + 1) % ring.len()]))
 }
 
-/// Inward normal of a side, of length 1; zero of a side without length.
+/// Inward unit normal of a side; zero for a side without length.
 fn normal(from: &Direction, to: &Direction) -> Direction {
     from.cross(&(to - from)).try_normalize(0.0).unwrap_or_else(Direction::zeros)
 }
@@ -133,16 +135,16 @@ fn is_convex(ring: &[Direction]) -> bool {
     })
 }
 
-/// Whether two sides of a ring cross, which then has no inside.
+/// Whether two sides of a ring cross, so that its inside is not defined.
 fn crosses_itself(ring: &[Direction]) -> bool {
-    // Sides in one line do not cross, however their corners are rounded.
+    // Sides on one great circle do not cross, whatever the rounding of their corners.
     let parts = |a: &Direction, b: &Direction, p: &Direction, q: &Direction| {
         let inward = normal(a, b);
         let [p, q] = [p, q].map(|corner| inward.dot(&(corner - a)));
         p.min(q) < -IN_LINE && p.max(q) > IN_LINE
     };
     let sides: Vec<_> = sides(ring).collect();
-    // Neighbours meet in a corner, the last and the first too.
+    // Neighbouring sides share a corner; so do the last and the first.
     let apart = |k: usize, l: usize| k > l + 1 && (l > 0 || k + 1 < sides.len());
     let cross = |k: usize, l: usize| {
         let ((a, b), (p, q)) = (sides[k], sides[l]);
@@ -151,7 +153,7 @@ fn crosses_itself(ring: &[Direction]) -> bool {
     (0..sides.len()).any(|k| (0..k).any(|l| apart(k, l) && cross(k, l)))
 }
 
-/// Triangles of a simple polygon: ears are cut off, those that hold no other corner.
+/// Triangles of a simple polygon: ears, which are triangles that contain no other corner, are cut off.
 fn triangles(mut ring: Piece) -> Vec<Piece> {
     let mut all = Vec::new();
     while ring.len() > 3 {
@@ -162,7 +164,7 @@ fn triangles(mut ring: Piece) -> Vec<Piece> {
             triangle_area(a, b, c) > 0.0
                 && ring.iter().filter(|p| *p != a && *p != b && *p != c).all(|p| !holds(&triangle, p))
         });
-        // A ring that touches itself may have no ear; then corners are cut off as they come.
+        // A ring that touches itself may have no ear; then its first corner is cut off.
         let i = ear.unwrap_or(0);
         all.push(vec![ring[(i + n - 1) % n], ring[i], ring[(i + 1) % n]]);
         ring.remove(i);
@@ -175,10 +177,10 @@ fn holds(piece: &[Direction], point: &Direction) -> bool {
     sides(piece).all(|(a, b)| normal(a, b).dot(&(point - a)) >= 0.0)
 }
 
-/// Parts of a convex piece before (inside) and behind (outside) a side.
+/// Parts of a convex piece in front of (inside) and behind (outside) a side.
 fn split(piece: &[Direction], inward: &Direction, at: &Direction) -> (Piece, Piece) {
     let (mut inside, mut outside) = (Vec::with_capacity(piece.len() + 1), Vec::new());
-    // The plane of the side holds the centre of the sphere, so `at` only improves the rounding.
+    // The plane of the side contains the centre of the sphere, so `at` only reduces rounding errors.
     let height = |p: &Direction| inward.dot(&(p - at));
     for (a, b) in sides(piece) {
         let (from, to) = (height(a), height(b));
@@ -213,7 +215,7 @@ fn common(a: &[Direction], b: &[Direction]) -> Piece {
     rest
 }
 
-/// Difference of two convex pieces, in convex pieces.
+/// Difference of two convex pieces, as a list of convex pieces.
 fn without(piece: Piece, other: &[Direction]) -> Vec<Piece> {
     if is_sliver(&common(&piece, other)) {
         return vec![piece];
@@ -242,7 +244,7 @@ mod tests {
     use proptest::prelude::*;
     use std::f64::consts::PI;
 
-    /// A square of the tangent plane at a direction, turned.
+    /// Corners of a rotated square in the tangent plane at a direction.
     fn square(center: [f64; 2], half: f64, roll: f64, offset: [f64; 2]) -> Vec<Direction> {
         let attitude = Attitude::from_pointing(center[0], center[1], roll);
         [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]
@@ -275,7 +277,7 @@ mod tests {
         fn dithers_of_any_size_share_what_they_should(
             ra in 0.0..6.3_f64, dec in -1.57..1.57_f64, roll in -3.0..3.0_f64, exponent in -17.0..0.5_f64, angle in 0.0..6.2_f64,
         ) {
-            // In a field so small that its plane is flat.
+            // The field is so small that areas in the plane equal those on the sphere.
             let half = 1e-6;
             let step = [angle.cos(), angle.sin()].map(|c| half * 10_f64.powf(exponent) * c);
             let one = Footprint::polygon(&square([ra, dec], half, roll, [0.0; 2])).unwrap();

@@ -1,17 +1,20 @@
-//! From one pattern to all stars: the transformation of a few neighbours grows over the lists while it finds stars.
+//! Growth of a match from one pattern to all stars: the transformation of a few neighbours is extended over
+//! the lists while it finds further stars.
 //!
-//! A pattern fixes a transformation well only near itself. So the stars about it are paired first; the transformation
-//! is fitted to the pairs and reaches farther, until it covers everything. Where a lens distorts, polynomials of the
-//! given order follow it; the pairs are then found all over the frame, though no similarity fits.
+//! A pattern determines a transformation well only near itself. So the stars near the pattern are paired
+//! first. The transformation is fitted to these pairs and extended farther, until it covers both lists. Where
+//! a lens distorts, polynomials of the given order model the distortion; pairs are then found all over the
+//! frame, although no similarity fits.
 //!
 //! # Evidence
 //!
-//! Under chance a star of one list falls anywhere among those of the other, where these have the density λ. If it is
-//! one of them, with probability 1 - q, it lies at a distance r from it with density
-//! `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from a to the pairing radius R alike. Its
-//! ratio is thus `q + (1 - q) g(r) / λ`, and q without a partner. By Markov's inequality the mean L over the shares q of
-//! the product of all ratios is reached by chance with a probability of at most 1/L, and by one of N proposals with at
-//! most N/L. The four stars of the pattern are no evidence.
+//! In a chance match, a star of one list falls anywhere within the other list, whose density there is λ. In a
+//! true match, a star has a partner with probability 1 - q. It lies at a distance r from its partner with
+//! density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of the error from a to the pairing
+//! radius R are equally likely. The likelihood ratio of a paired star is thus `q + (1 - q) g(r) / λ`, and
+//! that of a star without a partner is q. L is the mean over the shares q of the product of all ratios. By
+//! Markov's inequality, chance reaches L with a probability of at most 1/L, and one of N proposals reaches L
+//! with at most N/L. The four stars of the pattern are not counted as evidence.
 
 use std::f64::consts::PI;
 
@@ -21,44 +24,46 @@ use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 use crate::lsq::NormalEquations;
 
-/// The transformation reaches so many lengths of its pattern at first, and grows by this factor.
+/// Initial reach of the transformation, in lengths of its pattern.
 const FIRST_REACH: f64 = 2.0;
+/// Factor by which the reach grows in each step.
 const REACH_GROWTH: f64 = 1.7;
-/// Stars within reach from which on a proposal has to pair more of them than its pattern.
+/// Number of stars within reach from which on a proposal must pair more stars than its pattern.
 const ENOUGH_TO_JUDGE: usize = 10;
-/// Pairs beyond the four of the pattern that such a proposal has to have.
+/// Minimum number of pairs beyond the four of the pattern that such a proposal must have.
 const LEAST_GAIN: usize = 2;
-/// Rounds on the whole lists at most; they end when the pairs stay.
+/// Maximum number of rounds on the whole lists; they end when the number of pairs no longer changes.
 const FINAL_ROUNDS: usize = 6;
-/// Pairs for every coefficient of a polynomial: fewer, and it has a lower order.
+/// Minimum number of pairs per coefficient of a polynomial. With fewer pairs, the polynomial has a lower
+/// order.
 const PAIRS_PER_TERM: usize = 3;
-/// Smallest scale of a pair's distance in pairing radii (see the module's text).
+/// Smallest scale a of a pair's distance, in pairing radii R (see the module's text).
 const CORE: f64 = 0.1;
-/// Place of a star without a pair.
+/// Table entry of a star without a pair.
 const NONE: u32 = u32::MAX;
-/// Pairs are few when the list has more than this many stars for each.
+/// Number of fixed stars per pair above which pairs count as few and are sorted.
 const FEW: usize = 16;
-/// Mean number of stars of the squares in which the density is counted.
+/// Mean number of stars in each square in which the density is counted.
 const CROWD: f64 = 6.0;
-/// Width of the area of points on a line, in units of their extent.
+/// Smallest width of the area of points on a line, in units of their extent.
 const THINNEST: f64 = 1e-6;
-/// Width of the area of coincident points: small, and its square is a number yet.
+/// Width of the area of coincident points: small, but with a square that does not underflow.
 const POINT: f64 = 1e-100;
-/// Shares of stars without partner: each is as likely.
+/// Shares q of stars without a partner, all equally likely.
 const STRAY_SHARES: [f64; 6] = [0.05, 0.2, 0.5, 0.8, 0.95, 0.99];
 
-/// A list of points and what is asked of it again and again.
+/// A list of points, with quantities that are used repeatedly.
 #[derive(Debug)]
 pub struct PointList {
     /// The points, finite.
     pub points: Vec<Point>,
-    /// The points in cells.
+    /// Grid of cells for look-ups of the points.
     pub grid: PointGrid,
-    /// Density of the list at each point, that of the whole at least.
+    /// Density of the list at each point, at least the mean density.
     density: Vec<f64>,
     low: Point,
     high: Point,
-    /// Usual distance to the farthest neighbour of a pattern.
+    /// Typical distance to the farthest neighbour of a pattern.
     pub spacing: f64,
 }
 
@@ -73,7 +78,7 @@ impl PointList {
             }
         }
         let grid = PointGrid::new(&points, 0.0);
-        // Of points on a line, and of one, the area is that of a thin strip: they are no evidence.
+        // Points on a line, or a single point, get the area of a thin strip, so that they give no evidence.
         let width = |k: usize| (high[k] - low[k]).max(THINNEST * grid.extent()).max(POINT);
         let mean = points.len() as f64 / (width(0) * width(1));
         let spacing = (1.5 * NEIGHBORS as f64 / (PI * mean)).sqrt();
@@ -81,7 +86,7 @@ impl PointList {
         Self { points, grid, density, low, high, spacing }
     }
 
-    /// The stars nearest to one, nearest first.
+    /// Finds the stars nearest to `star`, nearest first.
     pub fn neighbors(&self, star: usize, found: &mut Vec<(f64, u32)>) {
         nearest_neighbors(&self.grid, &self.points, star, self.spacing, found);
     }
@@ -91,7 +96,8 @@ impl PointList {
     }
 }
 
-/// Density at each point: that of its square of a few stars, or the mean if that is more.
+/// Density at each point: the density of the square around it, which holds a few stars, or the mean if that
+/// is larger.
 fn densities(points: &[Point], low: Point, mean: f64) -> Vec<f64> {
     let side = (CROWD / mean).sqrt();
     let cells = (points.len() as f64).sqrt() as usize + 1;
@@ -106,18 +112,19 @@ fn densities(points: &[Point], low: Point, mean: f64) -> Vec<f64> {
     points.iter().map(|p| mean.max(counts[cell(p)] / (side * side))).collect()
 }
 
-/// A star of the list that moves and the star of the other that it is.
+/// A star of the moving list and the fixed star that it matches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// Index in the list that moves.
+    /// Index in the moving list.
     pub moving: usize,
-    /// Index in the list that stays.
+    /// Index in the fixed list.
     pub fixed: usize,
-    /// Their squared distance once moved.
+    /// Squared distance of the two stars after the transformation.
     pub distance2: f64,
 }
 
-/// Pairs each moved star with the nearest star that stays within a radius; of several, the nearest has it.
+/// Pairs each moved star with the nearest fixed star within a radius. If several choose the same fixed star,
+/// the nearest gets it.
 pub fn pair_up(
     moved: impl Iterator<Item = (usize, Point)>,
     grid: &PointGrid,
@@ -136,7 +143,7 @@ pub fn pair_up(
         pairs.dedup_by_key(|pair| pair.fixed);
         return;
     }
-    // For many pairs a place for each star is quicker than sorting.
+    // For many pairs, a table with an entry for each star is faster than sorting.
     let mut best = vec![NONE; grid.len()];
     let key = |pair: &Pair| (pair.distance2, pair.moving);
     for (i, pair) in pairs.iter().enumerate() {
@@ -148,18 +155,18 @@ pub fn pair_up(
     *pairs = best.into_iter().filter_map(|i| pairs.get(i as usize).copied()).collect();
 }
 
-/// The transformation while it grows: a similarity, or polynomials where there are pairs enough.
+/// Transformation during growth: a similarity, or polynomials if there are enough pairs.
 enum Warp {
     Similarity(Similarity),
     Polynomial { center: Point, scale: f64, order: usize, terms: [Vec<f64>; 2] },
 }
 
-/// Number of terms of a polynomial of two variables.
+/// Number of terms of a polynomial in two variables.
 fn terms_of(order: usize) -> usize {
     (order + 1) * (order + 2) / 2
 }
 
-/// Products of powers up to an order.
+/// Computes the products of powers of x and y up to an order.
 fn powers([x, y]: Point, order: usize, row: &mut Vec<f64>) {
     row.clear();
     row.push(1.0);
@@ -191,7 +198,8 @@ impl Warp {
                 equations[k].add(&row, start[k] - q[k], 1.0);
             }
         }
-        // About the similarity, so that a term which is not determined leaves that alone.
+        // The polynomial is fitted relative to the similarity, so that an undetermined term leaves the
+        // similarity unchanged.
         let mut terms = equations.map(|e| e.solve(0.0).as_slice().to_vec());
         for (k, terms) in terms.iter_mut().enumerate() {
             terms[0] += similarity.apply(center)[k];
@@ -212,25 +220,27 @@ impl Warp {
     }
 }
 
-/// Two lists, and how their stars are paired.
+/// Two lists, and options for pairing their stars.
 #[derive(Debug)]
 pub struct Lists {
-    /// The list that moves.
+    /// The list that is transformed.
     pub moving: PointList,
-    /// The list that stays.
+    /// The list that is held fixed.
     pub fixed: PointList,
-    /// Pairs are as near as this, once moved.
+    /// Largest distance between the stars of a pair after the transformation.
     pub radius: f64,
-    /// Order of the polynomials that follow distortion; 0 for similarities alone.
+    /// Order of the polynomials that model distortion; 0 for similarities alone.
     pub max_order: usize,
-    /// Scales that are taken.
+    /// Smallest and largest scale that is accepted.
     pub scales: [f64; 2],
-    /// Whether mirrored lists are taken as well.
+    /// Whether mirrored lists are accepted as well.
     pub mirrored: bool,
 }
 
 impl Lists {
-    /// Grows the proposal that four stars are four others; `None` if it finds no more stars.
+    /// Grows the proposal that four stars match four others; `None` if no further stars match.
+    ///
+    /// Returns the pairs and their log likelihood ratio.
     pub fn grow(&self, moving: [u32; 4], fixed: [u32; 4]) -> Option<(Vec<Pair>, f64)> {
         let corners: Vec<(Point, Point)> = moving
             .iter()
@@ -272,7 +282,7 @@ impl Lists {
         Some((pairs, evidence))
     }
 
-    /// The similarity of four corners; `None` if they do not agree or its scale is not taken.
+    /// The similarity of four corners; `None` if the corners do not agree or the scale is not accepted.
     fn proposal(&self, corners: &[(Point, Point)]) -> Option<Similarity> {
         let fit = |mirrored| {
             let similarity = Similarity::fit(corners, mirrored)?;
@@ -293,7 +303,7 @@ impl Lists {
         pair_up(moved, &self.fixed.grid, self.radius, pairs);
     }
 
-    /// The points of pairs.
+    /// Positions of the two stars of each pair.
     pub fn points_of(&self, pairs: &[Pair]) -> Vec<(Point, Point)> {
         pairs.iter().map(|p| (self.moving.points[p.moving], self.fixed.points[p.fixed])).collect()
     }
@@ -303,9 +313,10 @@ impl Lists {
     }
 }
 
-/// Natural logarithm of the likelihood ratio of pairs (see the module's text), `place` being where a point goes.
+/// Natural logarithm of the likelihood ratio of pairs (see the module's text). `place` transforms a moving
+/// point.
 ///
-/// The points whose indices are `used` are no evidence.
+/// The points with indices in `used` are not counted as evidence.
 pub fn log_ratio_of(
     moving: &[Point],
     fixed: &PointList,

@@ -1,22 +1,27 @@
-//! All exposures at once: a linear map for each and a position for every object, by least squares.
+//! Joint fit of all exposures by least squares: a linear map for each exposure and a position for every
+//! object.
 //!
-//! A detection d at u in the plane of exposure e, of an object that is expected at x there, leaves the residual
+//! Let detection d be at u in the plane of exposure e, where its object is expected at x. Its residual is
 //!
 //! ```text
 //! r = u - x + B(u) a + D(p) c - J T(t) b,
 //! ```
 //!
-//! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share, with
-//! some that each exposure may have for itself, p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
-//! motion and parallax (T), and J what a displacement is in that plane. A map may also shift by the object's colour.
-//! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone, of
-//! which those touch whose exposures share objects.
+//! Here a are the few parameters of the exposure's map. The parameters c are those of the
+//! [`device`](super::device), which all exposures share; an exposure may also have some distortion terms of
+//! its own. The pixel is p. The displacement of the object from its expected position is b, which may change
+//! with the time t by proper motion and parallax (T). J is the derivative of the position in the plane with
+//! respect to the displacement. A map may also shift by the object's colour. Catalogue stars have a prior on
+//! b. The objects are eliminated: equations for the maps alone remain. Two maps are coupled if their
+//! exposures share objects.
 //!
-//! They are solved by conjugate gradients, one pass over the detections a step, from an approximate inverse. Its heart is a
-//! sparse factor (`coarse`), which tells what is not determined, and the covariances: of all exposures, where that is
-//! little work, and it is exact; or else of `groups` of exposures that show the same objects, as those of a pointing in
-//! several bands, each of which moves against its group as if the objects stayed (`descent`). What the covariances of single
-//! exposures lack then is of second order (`covariance`).
+//! The equations are solved by conjugate gradients, with one pass over the detections per step and an
+//! approximate inverse as preconditioner. The core of the approximate inverse is a sparse factor (`coarse`),
+//! which also shows the undetermined parameters and gives the covariances. If the work is small, the factor
+//! covers every exposure separately and is exact. Otherwise it covers `groups` of exposures that show the
+//! same objects, such as those of one pointing in several bands; each exposure then moves relative to its
+//! group as if the objects stayed fixed (`descent`). The covariances of single exposures then have an error
+//! of second order (`covariance`).
 
 mod coarse;
 mod covariance;
@@ -32,30 +37,33 @@ use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::monitor::Monitor;
 
-/// All detections of all objects.
+/// Input of a joint fit: all detections of all objects, and the model.
 #[derive(Debug, Clone)]
 pub struct JointProblem<'a> {
-    /// Detections, those of an object together.
+    /// Detections, grouped by object.
     pub detections: &'a [Detection],
-    /// Where the detections of each object start, and the end of the last.
+    /// Index of the first detection of each object, and the end of the detections of the last object.
     pub starts: &'a [usize],
-    /// Inverse covariance of the parameters of each object by rows, as a catalogue knows them; 0 of those that none has.
+    /// Inverse covariance of the parameters of each object by rows, from a catalogue; 0 where no catalogue
+    /// gives a value.
     pub priors: &'a [f64],
-    /// Exposures whose map stays.
+    /// Whether the map of each exposure is held fixed.
     pub frozen: &'a [bool],
-    /// Where each exposure looks, in any plane: those far from each other are solved for apart.
+    /// Position of each exposure in any common plane. Exposures far from each other are eliminated
+    /// separately.
     pub places: &'a [Point],
-    /// Kind of the maps.
+    /// Type of the maps.
     pub geometry: Geometry,
-    /// Length in the plane in which the parameters of a matrix are meant: half the size of an exposure.
+    /// Length in the plane that scales the parameters of a matrix: half the size of an exposure.
     pub lever: f64,
-    /// The part that the exposures share.
+    /// Distortion that the exposures share, and their own distortion terms.
     pub device: Device<'a>,
-    /// How the objects move.
+    /// Motion model of the objects.
     pub motions: Motions<'a>,
-    /// Colour of the object of each detection: each exposure that is free shifts by its colour too. Empty: by none.
+    /// Colour of the object of each detection. Each free exposure also shifts in proportion to colour. If
+    /// empty, there are no such shifts.
     pub colors: &'a [f64],
-    /// Whether the covariances are wanted.
+    /// Whether covariances are computed.
     pub with_covariances: bool,
 }
 
@@ -64,37 +72,39 @@ pub struct JointProblem<'a> {
 pub struct JointSolution {
     /// Matrix and shift of each exposure.
     pub maps: Vec<([[f64; 2]; 2], Point)>,
-    /// Parameters of the terms of the device.
+    /// Parameters of the terms that all exposures share.
     pub device: Vec<f64>,
-    /// Parameters of the terms that each exposure has for itself; 0 of those that do not bend.
+    /// Parameters of the own distortion terms of each exposure; 0 for exposures without such terms.
     pub own: Vec<Vec<f64>>,
-    /// Shift of each exposure by a unit of colour; empty without colours.
+    /// Shift of each exposure per unit of colour; empty without colours.
     pub chromatic: Vec<Point>,
-    /// Parameters of each object, one after the other.
+    /// Parameters of all objects, object after object.
     pub objects: Vec<f64>,
-    /// Variances of these when the maps are known; infinite where nothing determines them.
+    /// Variances of the object parameters for known maps; infinite where nothing determines them.
     pub variances: Vec<f64>,
-    /// Residual of each detection, also of those without weight.
+    /// Residual of each detection, including detections of zero weight.
     pub residuals: Vec<Point>,
-    /// Share of each detection's own variance that its object leaves in its residual: 1 less its leverage.
+    /// Share of each detection's own variance that remains in its residual after its object is fitted: 1
+    /// minus its leverage.
     pub freedom: Vec<f64>,
-    /// Exposures of which some parameter is not determined.
+    /// Exposures with an undetermined parameter.
     pub undetermined: Vec<usize>,
-    /// Terms of the device that are not determined.
+    /// Terms of the device that are undetermined.
     pub undetermined_terms: Vec<usize>,
-    /// Covariance of the shift and the matrix by rows of each exposure, and of its own terms, of those that bend for a known
-    /// device; empty where groups of exposures tell too little of them, or not wanted.
+    /// Covariance of the shift, the matrix by rows and the own terms of each exposure. For exposures with own
+    /// terms, the device is taken as known. Empty if not requested, or if groups of exposures give it too
+    /// inaccurately.
     pub covariances: Vec<DMatrix<f64>>,
 }
 
-/// Largest part of a variance that may be missing because exposures are solved for in groups: that of the worst combination of
-/// parameters. Those of maps have a tenth of it.
+/// Largest relative part of a variance that may be missing because exposures are solved in groups, for the
+/// worst combination of parameters. For the parameters of maps, a tenth of it is missing.
 const COVARIANCE_ERROR: f64 = 0.05;
 
-/// Most parameters of a map.
+/// Maximum number of parameters of a map.
 const MOST_OF_MAP: usize = 6;
 
-/// Most parameters of an exposure, a shift by colour and its own terms included.
+/// Maximum number of parameters of an exposure, including its shift by colour and its own terms.
 const MOST: usize = MOST_OF_MAP + 2 + MOST_OWN;
 
 impl JointProblem<'_> {
@@ -102,7 +112,7 @@ impl JointProblem<'_> {
         self.geometry.parameters()
     }
 
-    /// Derivatives of a mapped position by the parameters of its map.
+    /// Derivatives of a mapped position with respect to the parameters of its map.
     fn rows(&self, at: Point) -> [[f64; MOST_OF_MAP]; 2] {
         let [u, v] = at.map(|c| c / self.lever);
         match self.geometry {
@@ -117,7 +127,7 @@ impl JointProblem<'_> {
         let k = |i: usize| a[i] / self.lever;
         let matrix = match self.geometry {
             Geometry::Shift => [[1.0, 0.0], [0.0, 1.0]],
-            // A rotation stays one: the linear step is its tangent.
+            // The map stays a rotation: the linear step is the tangent of its angle.
             Geometry::Rshift => {
                 let (s, c) = k(2).atan().sin_cos();
                 [[c, -s], [s, c]]
@@ -128,7 +138,7 @@ impl JointProblem<'_> {
         (matrix, [a[0], a[1]])
     }
 
-    /// Derivatives of the shift and of the matrix by rows, by the parameters of a map.
+    /// Derivatives of the shift and of the matrix by rows, with respect to the parameters of a map.
     fn map_by_parameters(&self) -> DMatrix<f64> {
         let k = 1.0 / self.lever;
         let mut d = DMatrix::zeros(6, self.parameters());
@@ -153,7 +163,7 @@ impl JointProblem<'_> {
         &self.detections[self.starts[object]..self.starts[object + 1]]
     }
 
-    /// Inverse of the equations of each object; `None` of those without information.
+    /// Inverse of the normal equations of each object; `None` for objects without information.
     fn owns<const D: usize>(&self) -> Vec<Option<SMatrix<f64, D, D>>> {
         let own = |(object, prior): (usize, &[f64])| {
             let prior = SMatrix::from_row_slice(prior);
@@ -180,7 +190,7 @@ impl JointProblem<'_> {
         (own * g).into()
     }
 
-    /// Residual of a detection once its object has moved.
+    /// Residual of a detection after the displacement of its object is subtracted.
     fn left<const D: usize>(&self, detection: usize, residual: Point, b: &[f64; D]) -> Point {
         let basis = self.motions.basis::<D>(detection, &self.detections[detection].jacobian);
         [0, 1].map(|axis| residual[axis] - basis[axis].iter().zip(b).map(|(j, b)| j * b).sum::<f64>())
@@ -189,7 +199,7 @@ impl JointProblem<'_> {
     /// Solves for all exposures and objects.
     ///
     /// # Errors
-    /// If a number is not finite or an index is out of range, and when the monitor stops it.
+    /// If a number is not finite, an index is out of range, or the monitor stops the solution.
     pub fn solve(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         self.check()?;
         match self.motions.motion {
@@ -199,7 +209,7 @@ impl JointProblem<'_> {
         }
     }
 
-    /// The same with D parameters of each object.
+    /// Solves with D parameters per object.
     fn solve_of<const D: usize>(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         let layout = Layout::new(self);
         let owns = self.owns::<D>();
@@ -262,13 +272,13 @@ impl JointProblem<'_> {
         Ok(())
     }
 
-    /// Parameters with a prior about 0.
+    /// Indices of the parameters with a prior about 0: the own distortion terms of free exposures.
     fn with_prior<'l>(&'l self, layout: &'l Layout) -> impl Iterator<Item = usize> + 'l {
         let bends = layout.free.iter().filter(|&&e| self.device.bends(e));
         bends.flat_map(|&e| (layout.starts[e] + layout.own..).take(self.device.own.len()))
     }
 
-    /// Calls with each parameter that is free, and the derivative of the position of a detection by it.
+    /// Calls `call` with each free parameter and the derivative of a detection's position with respect to it.
     #[inline]
     fn for_each_column(&self, layout: &Layout, detection: usize, mut call: impl FnMut(usize, Point)) {
         let start = layout.starts[self.detections[detection].exposure as usize];
@@ -278,7 +288,10 @@ impl JointProblem<'_> {
         self.device.for_each(detection, |k, step| call(layout.device + k, step));
     }
 
-    /// The same of the parameters of the exposure alone, by their place among these, as if it were free.
+    /// Calls `call` with each parameter of the detection's exposure and the derivative of the position with
+    /// respect to it.
+    ///
+    /// Parameters are numbered within the exposure, and a fixed exposure is treated as free.
     #[inline]
     fn for_each_of_map(&self, layout: &Layout, detection: usize, mut call: impl FnMut(usize, Point)) {
         let d = &self.detections[detection];
@@ -291,7 +304,8 @@ impl JointProblem<'_> {
         self.device.for_each_own(detection, d.exposure as usize, |k, step| call(layout.own + k, step));
     }
 
-    /// The same as a list; zeros of parameters that the exposure has not.
+    /// Derivatives of a detection's position with respect to the parameters of its exposure, in order; 0 for
+    /// parameters that the exposure does not have.
     #[inline]
     fn of_map(&self, layout: &Layout, detection: usize) -> [Point; MOST] {
         let mut columns = [[0.0; 2]; MOST];
@@ -299,7 +313,7 @@ impl JointProblem<'_> {
         columns
     }
 
-    /// Displacement of a detection by the parameters.
+    /// Displacement of a detection by the parameters `a`.
     fn moved(&self, layout: &Layout, detection: usize, a: &[f64]) -> Point {
         let mut moved = [0.0; 2];
         self.for_each_column(layout, detection, |k, step| {
@@ -308,7 +322,7 @@ impl JointProblem<'_> {
         moved
     }
 
-    /// Maps, objects and residuals of parameters.
+    /// Maps, objects and residuals for the parameters `a`.
     fn solution<const D: usize>(
         &self,
         layout: &Layout,
@@ -368,16 +382,17 @@ impl JointProblem<'_> {
     }
 }
 
-/// Places of the parameters that are free: those of each exposure, then those of the device.
+/// Indices of the free parameters: those of each exposure, then those of the device.
 struct Layout {
     /// Exposures that are free.
     free: Vec<usize>,
-    /// First parameter of each exposure; `usize::MAX` of those whose map stays.
+    /// Index of the first parameter of each exposure; `usize::MAX` for exposures whose map is fixed.
     starts: Vec<usize>,
-    /// Parameters of an exposure: of its map, its shift by colour, and from `own` on of its own terms.
+    /// Number of parameters of an exposure: its map, its shift by colour and, from index `own` on, its own
+    /// terms.
     stride: usize,
     own: usize,
-    /// First parameter of the device.
+    /// Index of the first parameter of the device.
     device: usize,
     size: usize,
 }
@@ -395,7 +410,7 @@ impl Layout {
         Self { free, starts, stride, own, device, size: device + problem.device.terms.len() }
     }
 
-    /// Number of an exposure among those that are free.
+    /// Index of an exposure among the free exposures; `None` if it is fixed.
     fn number(&self, exposure: usize) -> Option<usize> {
         let start = self.starts[exposure];
         (start != usize::MAX).then(|| start / self.stride)

@@ -1,9 +1,9 @@
-//! Linear transformations fitted to pairs of positions, with weights, clipping and covariance.
+//! Fits linear transformations to pairs of positions, with weights, clipping and covariance.
 //!
-//! The model is `to = M (from - c) + s + c` about the mean c of the positions that are mapped, so s is the shift in
-//! the middle of them. M is the unit matrix, a rotation, a rotation times a scale, or any matrix. A rotation may be
-//! mirrored where the pairs ask for it. With weights w (inverse variances of the differences per axis), the sum of
-//! w ‖r‖² is least.
+//! The model is `to = M (from - c) + s + c`. Here c is the mean of the positions `from`, so s is the shift at
+//! their centre. M is the unit matrix, a rotation, a rotation times a scale, or any matrix. A rotation may
+//! include a reflection if the pairs require it. With weights w (inverse variances of the differences per
+//! axis), the fit minimises the sum of w ‖r‖².
 
 use std::f64::consts::SQRT_2;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::lsq::robust::RAYLEIGH_MEDIAN;
 
-/// Matrices that are allowed.
+/// Type of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Geometry {
     /// The unit matrix: 2 parameters.
@@ -37,35 +37,35 @@ impl Geometry {
         }
     }
 
-    /// Fewest pairs that determine it.
+    /// Smallest number of pairs that determines the transformation.
     pub fn least_pairs(self) -> usize {
         self.parameters().div_ceil(2)
     }
 }
 
-/// Length to which residuals are compared when they are clipped.
+/// Statistic of the residuals with which their lengths are compared for clipping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClipStatistic {
     /// Root of the weighted mean square length.
     Rmse,
     /// Weighted mean length.
     Mae,
-    /// Weighted median length, times what makes it the root mean square of normal residuals.
+    /// Weighted median length, scaled to the root mean square length of normal residuals.
     Mad,
     /// Standard deviation of the residuals, both axes together.
     Std,
 }
 
-/// How outliers are left out.
+/// Options for clipping outliers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clipping {
-    /// Rounds at most.
+    /// Maximum number of rounds.
     pub rounds: usize,
-    /// Pairs with residuals of this many statistics are left out.
+    /// Threshold in units of the statistic: pairs with longer residuals are excluded.
     pub sigma: f64,
-    /// The statistic.
+    /// Statistic of the residuals.
     pub statistic: ClipStatistic,
-    /// Fewest pairs to keep.
+    /// Smallest number of pairs to keep.
     pub least_pairs: usize,
 }
 
@@ -80,26 +80,27 @@ pub struct LinearFit {
     pub center: Point,
     /// Covariance of the shift and the matrix by rows, 6 × 6.
     pub covariance: Matrix6<f64>,
-    /// Which pairs the fit has kept.
+    /// Whether each pair is kept in the fit.
     pub kept: Vec<bool>,
-    /// Rounds of clipping that left something out or took it back.
+    /// Number of clipping rounds that excluded pairs or restored excluded ones.
     pub clipped_rounds: usize,
-    /// `to` less the mapped `from`, of all pairs.
+    /// `to` minus the mapped `from`, for all pairs.
     pub residuals: Vec<Point>,
-    /// Root of the weighted mean square length of the residuals kept.
+    /// Root of the weighted mean square length of the kept residuals.
     pub rmse: f64,
-    /// Their weighted mean length.
+    /// Weighted mean length of the kept residuals.
     pub mae: f64,
-    /// Their weighted median length, in units of what it is for normal residuals whose root mean square length is 1.
+    /// Weighted median length of the kept residuals, scaled to the root mean square length of normal
+    /// residuals.
     pub mad: f64,
-    /// Their standard deviation, both axes together.
+    /// Standard deviation of the kept residuals, both axes together.
     pub std: f64,
-    /// Sum of w ‖r‖² over degrees of freedom; NaN without any of these.
+    /// Sum of w ‖r‖² divided by the degrees of freedom; NaN without degrees of freedom.
     pub chi2_dof: f64,
 }
 
 impl LinearFit {
-    /// Where a position goes.
+    /// Maps a position.
     #[inline]
     pub fn apply(&self, p: Point) -> Point {
         let (x, y) = (p[0] - self.center[0], p[1] - self.center[1]);
@@ -108,10 +109,11 @@ impl LinearFit {
     }
 }
 
-/// Fits a transformation to pairs (from, to); weights are one for each pair, or all the same.
+/// Fits a transformation to pairs (from, to), with one weight for each pair or equal weights.
 ///
 /// # Errors
-/// [`Error::Undetermined`] if fewer pairs than the geometry needs have a weight, or they all coincide or are on one line.
+/// [`Error::Undetermined`] if fewer pairs have a weight than the geometry needs, or if the pairs coincide or
+/// lie on one line.
 pub fn fit_linear(
     pairs: &[(Point, Point)],
     weights: Option<&[f64]>,
@@ -132,7 +134,7 @@ pub fn fit_linear(
                 ClipStatistic::Mad => median_length(&fit, &kept, &weight),
                 ClipStatistic::Std => fit.std,
             };
-        // All are tested each round, so that what was clipped by a poor fit comes back.
+        // All pairs are tested in each round, so that pairs clipped by a poor fit return.
         let next: Vec<bool> =
             fit.residuals.iter().zip(&usable).map(|(r, &ok)| ok && length(r) < cut).collect();
         let count = next.iter().filter(|&&k| k).count();
@@ -150,11 +152,11 @@ pub fn fit_linear(
         .filter(|&i| kept[i])
         .map(|i| weight(i) * (fit.residuals[i][0].powi(2) + fit.residuals[i][1].powi(2)))
         .sum();
-    // The only one that needs the residuals in order.
+    // The median is the only statistic that needs the residuals in order.
     fit.mad = median_length(&fit, &kept, &weight);
     fit.chi2_dof = if freedom > 0 { chi2 / freedom as f64 } else { f64::NAN };
     if weights.is_none() {
-        // Nothing is known of the errors but the residuals.
+        // The errors are known from the residuals alone.
         fit.covariance *= fit.chi2_dof;
     }
     Ok(LinearFit { kept, clipped_rounds: rounds, ..fit })
@@ -177,9 +179,9 @@ fn mean(
 
 /// Weighted second moments about the means.
 struct Moments {
-    /// Of the mapped positions with themselves.
+    /// Moments of the positions `from` with themselves.
     from: Matrix2<f64>,
-    /// Of the others (rows) with the mapped ones (columns).
+    /// Moments of the positions `to` (rows) with the positions `from` (columns).
     cross: Matrix2<f64>,
     total: f64,
 }
@@ -233,14 +235,15 @@ fn solve(
     Ok(fit)
 }
 
-/// The matrix, and its derivatives by its parameters times the root of their variance (columns; rows are m00 … m11).
+/// The matrix, and its derivatives by its parameters, each times the standard deviation of the parameter (one
+/// column per parameter; rows are m00 … m11).
 fn matrix_of(m: &Moments, geometry: Geometry) -> Option<(Matrix2<f64>, SMatrix<f64, 4, 4>)> {
     let mut of_matrix = SMatrix::<f64, 4, 4>::zeros();
     if geometry == Geometry::Shift {
         return Some((Matrix2::identity(), of_matrix));
     }
     if geometry == Geometry::General {
-        // Pairs on one line leave nothing of the smaller axis.
+        // Pairs on one line have no extent along the smaller axis.
         const FLAT: f64 = 1e-14;
         if m.from.determinant() <= FLAT * m.from.trace().powi(2) {
             return None;
@@ -271,10 +274,11 @@ fn matrix_of(m: &Moments, geometry: Geometry) -> Option<(Matrix2<f64>, SMatrix<f
     Some((Matrix2::new(a, -flip * b, b, flip * a), of_matrix))
 }
 
-/// Covariance of the shift at the centre, `arm` from the mean, and of the matrix, for weights that are inverse variances.
+/// Covariance of the shift at the centre and of the matrix, for weights that are inverse variances. `arm` is
+/// the vector from the mean to the centre.
 fn covariance(of_matrix: &SMatrix<f64, 4, 4>, arm: Vector2<f64>, total: f64) -> Matrix6<f64> {
     let matrix = of_matrix * of_matrix.transpose();
-    // The shift is that of the means and the matrix times the arm.
+    // The shift at the centre is the shift of the means plus the matrix times the arm.
     let mut lever = SMatrix::<f64, 6, 4>::zeros();
     for k in 0..2 {
         lever[(k, 2 * k)] = arm.x;
@@ -305,11 +309,11 @@ fn statistics(fit: &mut LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64
 }
 
 fn length(r: &Point) -> f64 {
-    // Residuals are pixels: nothing that their squares could not hold, which `hypot` takes its time for.
+    // Residuals are in pixels, so their squares cannot overflow; `hypot` would be slower.
     (r[0] * r[0] + r[1] * r[1]).sqrt()
 }
 
-/// Length that half of the weight of the residuals kept does not exceed, in units of that of normal residuals.
+/// Weighted median length of the kept residuals, scaled to the root mean square length of normal residuals.
 fn median_length(fit: &LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64) -> f64 {
     let residuals = fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]);
     let mut lengths: Vec<(f64, f64)> = residuals.map(|(i, r)| (length(r), weight(i))).collect();

@@ -1,4 +1,4 @@
-//! Matching of two lists of stars without any start.
+//! Matching of two lists of stars without an initial transformation.
 
 use super::growth::{Lists, Pair, PointList};
 use super::patterns::{MAX_PATTERNS, PatternIndex, PlanePattern, patterns_of};
@@ -7,30 +7,33 @@ use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::monitor::{Monitor, checkpoint};
 
-/// Patterns have no edge shorter than this many pairing radii: shorter ones say nothing.
+/// Shortest edge of a pattern, in pairing radii; shorter edges carry no information.
 const SHORTEST_EDGE: f64 = 3.0;
-/// Tolerance of a ratio is this many pairing radii over the pattern's length, and at most the other.
+/// Tolerance of a ratio, in pairing radii divided by the pattern's length.
 const RATIO_TOLERANCE: f64 = 0.7;
+/// Largest tolerance of a ratio.
 const MAX_RATIO_TOLERANCE: f64 = 0.03;
-/// Lists with brightness are searched at depths that halve, down to so many of their brightest stars.
+/// Smallest number of brightest stars that are searched. Lists with brightness are searched at several
+/// depths, from the shallowest on; each has half the stars of the next.
 const SHALLOWEST: usize = 30;
-/// Step through a list, as a share of it, that visits every part early: the golden section.
+/// Step through a list, as a share of its length. The golden section visits every part of the list early.
 const STRIDE: f64 = 0.618_033_988_749_895;
-/// Highest order of the polynomials that follow distortion.
+/// Highest order of the polynomials that model distortion.
 pub const MAX_ORDER: usize = 5;
 
-/// How two lists are matched.
+/// Options for matching two lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatchOptions {
-    /// Largest distance between the stars of a pair, once moved: some times the error of the positions.
+    /// Largest distance between the stars of a pair after the transformation: a few times the error of the
+    /// positions.
     pub radius: f64,
-    /// Smallest and largest scale of the second list in units of the first.
+    /// Smallest and largest scale of the second list relative to the first.
     pub scales: [f64; 2],
     /// Whether the second list may be a mirror image of the first.
     pub mirrored: bool,
-    /// Order of the polynomials that pair the stars of distorted frames; 0 for a similarity.
+    /// Order of the polynomials used to pair the stars of distorted frames; 0 for a similarity.
     pub max_order: usize,
-    /// Largest probability that chance makes the match.
+    /// Largest probability of a chance match.
     pub max_false_alarm: f64,
 }
 
@@ -40,21 +43,21 @@ impl Default for MatchOptions {
     }
 }
 
-/// Which stars of two lists are the same.
+/// Match of the stars of two lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListMatch {
     /// Indices in the first and the second list, in the order of the first.
     pub pairs: Vec<[usize; 2]>,
-    /// From the first to the second, by least squares on all pairs.
+    /// Transformation from the first list to the second, by least squares on all pairs.
     pub transform: Similarity,
-    /// Natural logarithm of the odds that the match is no chance, at least.
+    /// Lower bound of the natural logarithm of the odds against a chance match.
     pub log_odds: f64,
 }
 
-/// Finds which stars of one list are which of another, whatever their shift and rotation; `None` if chance might
-/// find as much.
+/// Matches the stars of two lists, whatever their shift and rotation; `None` if chance may explain the match.
 ///
-/// With the brightness of both, lists of different depth match too. The time is linear in the length of the lists.
+/// With the brightness of the stars of both lists, lists of different depth match as well. The time is linear
+/// in the length of the lists.
 pub fn match_lists(
     first: &[Point],
     second: &[Point],
@@ -65,7 +68,8 @@ pub fn match_lists(
     check(first, second, brightness, options)?;
     let swapped = first.len() > second.len();
     let [low, high] = options.scales;
-    // The shorter list is indexed and stays, the longer one is searched and moves until something is found.
+    // The shorter list is indexed and held fixed. The longer list is transformed and searched until a match
+    // is found.
     let (moving, fixed, scales) =
         if swapped { (first, second, [low, high]) } else { (second, first, [1.0 / high, 1.0 / low]) };
     let light = brightness.map(|(a, b)| if swapped { (a, b) } else { (b, a) });
@@ -149,19 +153,20 @@ fn check(
     Ok(())
 }
 
-/// The brightest stars of a list, with which patterns are made.
+/// The brightest stars of a list, from which patterns are made.
 struct Depth {
-    /// Their indices in the whole list.
+    /// Indices of the stars in the whole list.
     stars: Vec<u32>,
     list: PointList,
 }
 
-/// A list at depths that halve, the shallowest first; only the whole without brightness.
+/// The list at several depths, each with half the stars of the next, the shallowest first. Without
+/// brightness, only the whole list.
 fn depths(points: &[Point], brightness: Option<&[f64]>) -> Vec<Depth> {
     let mut order: Vec<u32> = (0..points.len() as u32).collect();
     let mut count = points.len();
     if let Some(light) = brightness {
-        // Unknown brightness, which is NaN, is last.
+        // Unknown brightness (NaN) sorts last.
         let key = |&i: &u32| if light[i as usize].is_nan() { f64::NEG_INFINITY } else { light[i as usize] };
         order.sort_by(|a, b| key(b).total_cmp(&key(a)));
         while count / 2 >= SHALLOWEST {
@@ -181,7 +186,7 @@ fn depths(points: &[Point], brightness: Option<&[f64]>) -> Vec<Depth> {
 }
 
 impl Depth {
-    /// Its stars in an order that visits all parts of the list early.
+    /// Indices of the stars in an order that visits all parts of the list early.
     fn strided(&self) -> impl Iterator<Item = usize> {
         let n = self.stars.len();
         let mut step = ((n as f64 * STRIDE) as usize).max(1);
@@ -191,7 +196,7 @@ impl Depth {
         (0..n).map(move |i| (i * step) % n)
     }
 
-    /// The patterns about one of its stars, by indices in the whole list.
+    /// Finds the patterns about one of the stars, with indices in the whole list.
     fn patterns(
         &self,
         star: usize,
@@ -227,7 +232,7 @@ fn index_of(depths: &[Depth], shortest: f64, monitor: &dyn Monitor) -> Result<Pa
     Ok(PatternIndex::new(patterns))
 }
 
-/// The first proposal that chance does not explain.
+/// Pairs and log odds of the first proposal that chance does not explain.
 fn search(
     lists: &Lists,
     brightness: Option<(&[f64], &[f64])>,

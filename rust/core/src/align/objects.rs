@@ -1,7 +1,7 @@
-//! Objects of a joint fit: where they are, and how that changes between exposures.
+//! Objects of a joint fit: their positions, and how these change between exposures.
 //!
-//! An object has a displacement east and north from where it is expected, and perhaps a proper motion and a parallax
-//! beyond those of its catalogue: D parameters, of which a detection sees the displacement `J T(t) b`.
+//! An object has a displacement east and north from its expected position, and optionally a proper motion and
+//! a parallax relative to those of its catalogue. These D parameters b displace a detection by `J T(t) b`.
 
 use nalgebra::SMatrix;
 
@@ -12,25 +12,25 @@ use crate::geometry::distortion::Point;
 pub struct Detection {
     /// Number of the exposure.
     pub exposure: u32,
-    /// Where it is, in the plane of the exposure.
+    /// Position in the plane of the exposure.
     pub at: Point,
-    /// Where the object is expected in that plane.
+    /// Expected position of the object in that plane.
     pub expected: Point,
-    /// Derivatives of that place by displacements of the object, by rows.
+    /// Derivatives of the expected position with respect to displacements of the object, by rows.
     pub jacobian: [[f64; 2]; 2],
-    /// Inverse variance per axis; 0 leaves it out.
+    /// Inverse variance per axis; 0 excludes the detection.
     pub weight: f64,
 }
 
-/// Parameters of an object.
+/// Motion model of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Motion {
-    /// A place: 2 parameters.
+    /// Position: 2 parameters.
     #[default]
     Still,
-    /// And a proper motion: 4.
+    /// Position and proper motion: 4 parameters.
     Proper,
-    /// And a parallax: 5.
+    /// Position, proper motion and parallax: 5 parameters.
     Parallax,
 }
 
@@ -45,26 +45,26 @@ impl Motion {
     }
 }
 
-/// When a detection was made.
+/// Time of a detection and its parallax factors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Epoch {
-    /// Years from the epoch of the places.
+    /// Years since the reference epoch of the positions.
     pub years: f64,
-    /// Displacement east and north by a unit of parallax.
+    /// Displacement east and north per unit of parallax.
     pub parallax: Point,
 }
 
-/// How objects move.
+/// Motion model of the objects and the times of their detections.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Motions<'a> {
-    /// Parameters of each object.
+    /// Motion model, common to all objects.
     pub motion: Motion,
-    /// When each detection was made; may be empty when objects are still.
+    /// Time of each detection; may be empty for objects without motion.
     pub epochs: &'a [Epoch],
 }
 
 impl Motions<'_> {
-    /// Tells why they do not fit this many detections.
+    /// Explains why the epochs do not fit this number of detections; `None` if they do.
     pub(super) fn problem(&self, detections: usize) -> Option<&'static str> {
         if self.motion == Motion::Still {
             return None;
@@ -79,7 +79,8 @@ impl Motions<'_> {
         }
     }
 
-    /// Displacements of a detection in its plane by the parameters of its object, by rows.
+    /// Derivatives of a detection's position in its plane with respect to the parameters of its object, by
+    /// rows.
     pub(super) fn basis<const D: usize>(&self, detection: usize, jacobian: &[[f64; 2]; 2]) -> [[f64; D]; 2] {
         let mut basis = [[0.0; D]; 2];
         for (row, j) in basis.iter_mut().zip(jacobian) {
@@ -96,7 +97,7 @@ impl Motions<'_> {
         basis
     }
 
-    /// Inverse of the equations of an object; `None` when they do not determine it.
+    /// Inverse of the normal equations of an object; `None` if they do not determine its parameters.
     pub(super) fn own<const D: usize>(
         &self,
         start: usize,

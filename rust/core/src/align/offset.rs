@@ -1,39 +1,41 @@
-//! The shift between two lists of points from the histogram of their differences.
+//! Finds the shift between two lists of points from the histogram of their differences.
 //!
-//! Differences of stars that are the same pile up at the shift; all others are spread evenly. Of N boxes with a mean of
-//! μ differences each, chance makes one with n of them with a probability of at most N P(n; μ), P being the upper tail
-//! of Poisson's distribution: that is the false-alarm probability told.
+//! The differences of matching stars accumulate at the shift; all other differences are spread evenly. Let N
+//! boxes hold a mean of μ differences each. The probability that by chance any box holds n or more is at most
+//! `N P(n; μ)`, where P is the upper tail of the Poisson distribution. This bound is the false-alarm
+//! probability.
 
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 
-/// Width of a bin; counts are of boxes of three by three bins.
+/// Width of a bin, in units of the positions. Differences are counted in boxes of three by three bins.
 const BIN: f64 = 1.0;
-/// Bins per axis at most: wider searches have wider bins.
+/// Maximum number of bins per axis. Wider searches have wider bins.
 const MAX_BINS: usize = 2048;
-/// Differences looked at, about: of longer lists every so many-th point is taken.
+/// Approximate maximum number of differences. From longer lists, points are taken at a constant step.
 const MAX_DIFFERENCES: f64 = 1e7;
-/// Rounds in which the shift settles on the mean of the differences near it.
+/// Maximum number of rounds in which the shift is moved to the mean of the differences near it.
 const SETTLING_ROUNDS: usize = 4;
-/// Points whose differences are enough for that.
+/// Number of points whose differences are enough for these rounds.
 const ENOUGH_POINTS: usize = 2000;
 
 /// The shift found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Offset {
-    /// Second list less first.
+    /// Position in the second list minus position in the first.
     pub shift: Point,
-    /// Natural logarithm of the probability that chance makes such a peak; 0 without any difference.
+    /// Natural logarithm of the probability that chance makes such a peak; 0 without differences.
     pub log_false_alarm: f64,
-    /// Differences in the peak.
+    /// Number of differences in the peak.
     pub count: usize,
 }
 
-/// Shift by which most points of one list fall on points of another, up to `radius` from `guess` along each axis.
+/// Finds the shift that brings most points of one list onto points of another, up to `radius` from `guess`
+/// along each axis.
 pub fn find_offset(from: &[Point], to: &PointGrid, guess: Point, radius: f64) -> Offset {
     let nothing = Offset { shift: guess, log_false_alarm: 0.0, count: 0 };
     let width = BIN.max(2.0 * radius / MAX_BINS as f64);
-    // Bins are centred on the guess, and a whole one reaches beyond the radius.
+    // The bins are centred on the guess, and one whole bin lies beyond the radius.
     let half = (radius / width).ceil() as usize + 1;
     let side = 2 * half + 1;
     let reach = (half as f64 + 0.5) * width;
@@ -42,7 +44,7 @@ pub fn find_offset(from: &[Point], to: &PointGrid, guess: Point, radius: f64) ->
     let step = (expected / MAX_DIFFERENCES).ceil().max(1.0) as usize;
     let mut bins = vec![0_u32; side * side];
     let mut total = 0_usize;
-    // Where half of the differences are inside, a branch would be mispredicted for most of them.
+    // Counting has no branch: with half of the differences inside, a branch would often be mispredicted.
     let mut each = |d: Point, inside: bool| {
         let bin = |k: usize| ((d[k] - guess[k] + reach) / width) as u32 as usize;
         let (column, row) = (bin(0), bin(1));
@@ -53,7 +55,7 @@ pub fn find_offset(from: &[Point], to: &PointGrid, guess: Point, radius: f64) ->
     differences(from.iter().step_by(step), to, guess, reach, &mut each);
     let Some((row, column, count)) = highest_box(&bins, side) else { return nothing };
     let boxes = (side * side) as f64;
-    // The peak itself is no background.
+    // The peak is not part of the background.
     let background = (total - count) as f64 * 9.0 / (boxes - 9.0).max(1.0);
     let place = |k: usize| (k as f64 - half as f64) * width;
     let start = [guess[0] + place(column), guess[1] + place(row)];
@@ -63,7 +65,8 @@ pub fn find_offset(from: &[Point], to: &PointGrid, guess: Point, radius: f64) ->
     Offset { shift, log_false_alarm, count }
 }
 
-/// Calls with the differences in the cells about each point, and whether they are within the reach.
+/// Calls `each` with the differences to the points in the cells around each point, and whether they are
+/// within the reach.
 fn differences<'a>(
     from: impl Iterator<Item = &'a Point>,
     to: &PointGrid,
@@ -80,7 +83,7 @@ fn differences<'a>(
     }
 }
 
-/// Row, column and count of the box of three by three bins that holds most; `None` if all are empty.
+/// Row, column and count of the fullest box of three by three bins; `None` if all are empty.
 fn highest_box(bins: &[u32], side: usize) -> Option<(usize, usize, usize)> {
     let mut best = (0, 0, 0);
     let mut columns = vec![0_u32; side];
@@ -99,7 +102,7 @@ fn highest_box(bins: &[u32], side: usize) -> Option<(usize, usize, usize)> {
     (best.2 > 0).then_some(best)
 }
 
-/// The mean of the differences within a radius, about itself.
+/// Mean of the differences within a radius of that mean, found by iteration from `at`.
 fn settle<'a>(
     from: &(impl Iterator<Item = &'a Point> + Clone),
     to: &PointGrid,
@@ -122,7 +125,7 @@ fn settle<'a>(
     at
 }
 
-/// Natural logarithm of the probability of `n` or more where `mean` are expected.
+/// Upper bound of the natural logarithm of the probability of `n` or more events where `mean` are expected.
 pub(crate) fn log_poisson_tail(n: usize, mean: f64) -> f64 {
     if n == 0 || mean <= 0.0 {
         return if n == 0 { 0.0 } else { f64::NEG_INFINITY };
@@ -131,7 +134,7 @@ pub(crate) fn log_poisson_tail(n: usize, mean: f64) -> f64 {
     if k <= mean {
         return 0.0;
     }
-    // The first term times the sum of the ratios of those after it, a geometric series at most.
+    // The first term, times the sum of the ratios of later terms to it, which is at most a geometric series.
     let log_factorial: f64 = (2..=n).map(|i| (i as f64).ln()).sum();
     k * mean.ln() - mean - log_factorial - (1.0 - mean / (k + 1.0)).ln()
 }

@@ -1,14 +1,16 @@
-//! Patterns of a star and three of its neighbours in the plane, found again by their shape.
+//! Patterns of a star and three of its neighbours in the plane, matched by their shape.
 
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 use crate::pattern::PatternShape;
 
-/// Neighbours of a star of which its patterns take three each: more survive more missing and spurious stars.
+/// Number of neighbours of a star from which its patterns take three each. More neighbours tolerate more
+/// missing and spurious stars.
 pub const NEIGHBORS: usize = 5;
-/// Patterns of a list at most: stars of longer lists are taken at even intervals, with all their neighbours.
+/// Maximum number of patterns of a list. In longer lists, only stars at even intervals have patterns, with
+/// all their neighbours.
 pub const MAX_PATTERNS: usize = 200_000;
-/// Threes of the neighbours.
+/// Combinations of three of the neighbours.
 const THREES: [[usize; 3]; 10] = threes();
 /// Factor by which the search radius for neighbours grows when too few are found.
 const RADIUS_GROWTH: f64 = 1.6;
@@ -32,12 +34,12 @@ const fn threes() -> [[usize; 3]; 10] {
     all
 }
 
-/// Four stars of the plane and their shape.
+/// Four stars in the plane and the shape that they form.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanePattern {
-    /// Ratios of the distances, and the longest of them.
+    /// Ratios of the other distances to the longest one, and the longest distance.
     pub shape: PatternShape,
-    /// Indices in the list, the star nearest to the mean of the four first.
+    /// Indices in the list; first the star nearest to the mean position of the four.
     pub stars: [u32; 4],
 }
 
@@ -61,7 +63,7 @@ impl PlanePattern {
         Some(Self { shape: PatternShape::from_squared_edges(edges), stars: order.map(|i| stars[i]) })
     }
 
-    /// Whether the shape of another is the same within a tolerance of the ratios, and its size within a range.
+    /// Whether another pattern has the same ratios within `tolerance`, and a relative size within `sizes`.
     fn resembles(&self, other: &Self, tolerance: f32, sizes: [f32; 2]) -> bool {
         let size = other.shape.longest / self.shape.longest;
         let close = |i: usize| (self.shape.ratios[i] - other.shape.ratios[i]).abs() <= tolerance;
@@ -69,7 +71,7 @@ impl PlanePattern {
     }
 }
 
-/// The stars nearest to one of a list, nearest first, itself left out.
+/// Finds the stars of a list nearest to `star`, nearest first, excluding `star` itself.
 pub fn nearest_neighbors(
     grid: &PointGrid,
     points: &[Point],
@@ -113,27 +115,29 @@ pub fn patterns_of(
     }
 }
 
-/// The patterns of a list, by their shape.
+/// The patterns of a list, indexed by their shape.
 #[derive(Debug)]
 pub struct PatternIndex {
     patterns: Vec<PlanePattern>,
-    /// Two of the ratios of each as a point of the plane.
+    /// Two ratios of each pattern, as a point in a plane.
     grid: PointGrid,
 }
 
-/// The ratios by which patterns are looked up: the shortest and a middle one spread the most.
+/// The two ratios by which patterns are looked up. The shortest and a middle one have the widest
+/// distributions.
 fn key(shape: &PatternShape) -> Point {
     [f64::from(shape.ratios[0]), f64::from(shape.ratios[2])]
 }
 
 impl PatternIndex {
-    /// Orders patterns for look-ups.
+    /// Indexes patterns for look-ups.
     pub fn new(patterns: Vec<PlanePattern>) -> Self {
         let keys: Vec<Point> = patterns.iter().map(|pattern| key(&pattern.shape)).collect();
         Self { grid: PointGrid::new(&keys, 0.0), patterns }
     }
 
-    /// Calls `each` with the patterns that resemble one.
+    /// Calls `each` with the patterns that resemble `pattern`: ratios within `tolerance`, relative size
+    /// within `sizes`.
     pub fn resembling(
         &self,
         pattern: &PlanePattern,

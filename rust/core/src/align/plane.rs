@@ -1,18 +1,18 @@
-//! Directions near an image, and their places in its tangent plane.
+//! Tangent planes: positions of sky directions near an image in its tangent plane.
 
 use crate::geometry::distortion::Point;
 
-/// A plane that touches the sky.
+/// A plane tangent to the celestial sphere.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TangentPlane {
-    /// Unit vectors along its axes, and towards where it touches.
+    /// Unit vectors along the two axes of the plane and towards its tangent point.
     pub axes: [[f64; 3]; 3],
-    /// Coordinates in it, of lengths along the axes.
+    /// Matrix from lengths along the axes to coordinates in the plane, by rows.
     pub matrix: [[f64; 2]; 2],
 }
 
 impl TangentPlane {
-    /// Place of a direction; `None` on the far side.
+    /// Position of a direction in the plane; `None` for directions in the opposite hemisphere.
     pub fn of_sky(&self, sky: &[f64; 3]) -> Option<Point> {
         let [x, y, depth] = self.axes.each_ref().map(|axis| product(axis, sky));
         let flat = [x / depth, y / depth];

@@ -1,8 +1,10 @@
-//! One list of sources registered to another in a common plane: which are the same, and the transformation.
+//! Registration of a list of sources to a reference list in a common plane: finds the pairs and fits the
+//! transformation.
 //!
-//! It starts from the histogram of differences, a given shift, or patterns; pairs what is near, fits, and pairs again
-//! until the pairs stay, so that a rotation which spoils all but the middle of the first pairs does no harm. Whether
-//! chance explains the pairs is decided by their likelihood (see [`growth`](super::growth)).
+//! Matching starts from the histogram of differences, a given shift, or patterns. It pairs nearby sources,
+//! fits a transformation, and pairs again until the pairs no longer change. A rotation that makes all first
+//! pairs wrong except those near the centre therefore does no harm. The likelihood of the pairs decides
+//! whether chance explains them (see [`growth`](super::growth)).
 
 use super::growth::{Pair, PointList, log_ratio_of, pair_up};
 use super::linear::{Clipping, Geometry, LinearFit, fit_linear};
@@ -13,15 +15,15 @@ use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 use crate::monitor::{Monitor, checkpoint};
 
-/// Rounds of pairing and fitting at most.
+/// Maximum number of rounds of pairing and fitting.
 const MAX_ROUNDS: usize = 30;
-/// Pairs below which only a shift is fitted while the pairs settle.
+/// Number of pairs below which only a shift is fitted while the pairs settle.
 const FEW_PAIRS: usize = 6;
-/// Share of the sources among the reference's that pair where no other start is worth trying.
+/// Share of the shorter list that must pair so that no other start is worth trying.
 const CLEAR_SHARE: f64 = 0.3;
-/// Probability of a chance match where the start is known to a search radius.
+/// Largest false-alarm probability of a match that starts from a given shift or within a search radius.
 const MAX_FALSE_ALARM_NEAR: f64 = 1e-5;
-/// The same for a match by patterns, which has no start.
+/// Largest false-alarm probability of a match by patterns, which has no start.
 const MAX_FALSE_ALARM_FAR: f64 = 1e-9;
 
 /// How matching starts.
@@ -53,31 +55,31 @@ impl Start {
     }
 }
 
-/// Positions in a plane, and what else is known of each.
+/// Positions in a plane, with optional weights and brightnesses.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
     /// The positions, finite.
     pub points: &'a [Point],
-    /// Inverse variance per axis of each.
+    /// Inverse variance per axis of each position.
     pub weights: Option<&'a [f64]>,
-    /// Brightness of each; NaN where unknown.
+    /// Brightness of each source; NaN where unknown.
     pub brightness: Option<&'a [f64]>,
 }
 
-/// How a list is registered.
+/// Options of a registration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterOptions {
     /// How matching starts.
     pub start: Start,
-    /// Half width of the histogram.
+    /// Half width of the histogram of differences.
     pub search_radius: f64,
-    /// Shift that is expected.
+    /// Expected shift.
     pub offset: Point,
-    /// Sources nearer to each other than this are one: the brightest of them stays.
+    /// Sources closer to each other than this are merged: only the brightest of them stays.
     pub separation: f64,
-    /// Largest distance of a pair.
+    /// Largest distance between the two sources of a pair.
     pub tolerance: f64,
-    /// The transformation.
+    /// Type of the transformation.
     pub geometry: Geometry,
     /// Clipping of the fit.
     pub clipping: Clipping,
@@ -86,9 +88,9 @@ pub struct RegisterOptions {
 /// How a registration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Pairs beyond chance, and a fit to them.
+    /// Chance does not explain the pairs, and a transformation is fitted to them.
     Fitted,
-    /// Fewer pairs than asked for.
+    /// Fewer pairs than required.
     TooFew,
     /// No shift within the search radius stands out.
     OutsideRadius,
@@ -98,7 +100,7 @@ pub enum Ending {
     Singular,
 }
 
-/// A registration.
+/// Result of a registration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     /// How it ended.
@@ -107,21 +109,22 @@ pub struct Registration {
     pub pairs: Vec<[usize; 2]>,
     /// The fit to the pairs.
     pub fit: Option<LinearFit>,
-    /// Natural logarithm of the odds against chance, at least.
+    /// Lower bound of the natural logarithm of the odds against chance.
     pub log_odds: f64,
     /// Shift from which matching started.
     pub offset: Point,
     /// Natural logarithm of the probability that chance makes the histogram's peak; NaN without a histogram.
     pub log_false_alarm: f64,
-    /// Whether patterns made the match.
+    /// Whether the match was found by patterns.
     pub by_patterns: bool,
     /// Whether so many sources pair that no other start is worth trying.
     pub clear: bool,
-    /// Most pairs there could be: sources among the reference's, or the reference's among them.
+    /// Largest possible number of pairs: the number of sources within the rectangle of the reference, or of
+    /// reference points within the rectangle of the sources, whichever is smaller.
     pub possible: usize,
-    /// Points of the reference among the sources, once moved, that have no pair.
+    /// Reference points within the rectangle of the transformed sources that have no pair.
     pub missed: Vec<usize>,
-    /// Sources that are not one with a brighter one.
+    /// Indices of the sources that remain after close sources are merged.
     apart: Vec<usize>,
 }
 
@@ -143,10 +146,11 @@ impl Registration {
     }
 }
 
-/// Indices of the points that stay when of those nearer to each other than `separation` only the brightest does.
+/// Indices of the points that remain when only the brightest of points closer than `separation` is kept.
 ///
-/// Without brightness it is the one of the lowest y, then x, so that the order of the list does not matter. They come cell by
-/// cell of a grid: look-ups of one after the other then find their neighbours in the processor's cache.
+/// Without brightness, the point with the lowest y, then x, is kept, so that the order of the list does not
+/// matter. The indices are ordered by grid cell: consecutive look-ups then find their neighbours in the
+/// processor's cache.
 pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
     let points = sources.points;
     let light =
@@ -168,7 +172,7 @@ pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
     all().filter(|&i| kept[i]).collect()
 }
 
-/// The lists once close sources are one.
+/// The two lists after close sources are merged.
 struct Plane<'a> {
     of_image: Vec<usize>,
     of_reference: Vec<usize>,
@@ -219,7 +223,7 @@ pub fn register(
     Ok(finish(best, image, reference, options))
 }
 
-/// Fits the pairs of a registration that is beyond chance.
+/// Fits the transformation to the pairs of a registration that chance does not explain.
 fn finish(
     mut found: Registration,
     image: &Sources<'_>,
@@ -244,7 +248,7 @@ fn finish(
             let moved: Vec<Point> = image.points.iter().map(|&p| fit.apply(p)).collect();
             let inside = in_rectangle(reference.points, &moved);
             let possible = in_rectangle(&moved, reference.points).len().min(inside.len());
-            // Noise moves some that have a pair out of the rectangles.
+            // Noise moves some paired points out of the rectangles.
             found.possible = possible.max(found.pairs.len());
             let mut paired = vec![false; reference.points.len()];
             found.pairs.iter().for_each(|&[_, j]| paired[j] = true);
@@ -256,8 +260,10 @@ fn finish(
     found
 }
 
-/// Adds pairs of sources that have none with points of the reference, from the `first` on, that took no part in a
-/// registration, where its fit has them, and fits all.
+/// Pairs unpaired sources with further reference points, and fits all pairs again.
+///
+/// The further points are those of `reference` from index `first` on, which took no part in the registration
+/// `found`. Each pairs with a source that the fit of `found` maps near it.
 pub fn join(
     found: Registration,
     image: &Sources<'_>,
@@ -285,7 +291,7 @@ pub fn join(
     finish(Registration { pairs, ..found }, image, reference, options)
 }
 
-/// Points within the rectangle of others.
+/// Indices of the points within the bounding rectangle of `others`.
 fn in_rectangle(points: &[Point], others: &[Point]) -> Vec<usize> {
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for p in others {
@@ -298,13 +304,13 @@ fn in_rectangle(points: &[Point], others: &[Point]) -> Vec<usize> {
     (0..points.len()).filter(|&i| inside(&points[i])).collect()
 }
 
-/// Weight of a difference: variances add.
+/// Weight of the difference of two positions with weights `a` and `b`: variances add.
 pub fn combined(a: f64, b: f64) -> f64 {
     if a <= 0.0 || b <= 0.0 { 0.0 } else { 1.0 / (1.0 / a + 1.0 / b) }
 }
 
 impl Plane<'_> {
-    /// From the given shift or the histogram.
+    /// Registers from the given shift or the histogram.
     fn nearby(&self, monitor: &dyn Monitor) -> Result<Registration> {
         let mut found = Registration { offset: self.options.offset, ..Registration::new() };
         let mut trials = 1.0_f64;
@@ -330,7 +336,7 @@ impl Plane<'_> {
         Ok(found)
     }
 
-    /// From patterns; `None` if they find nothing.
+    /// Registers by patterns; `None` if they find no match.
     fn by_patterns(
         &self,
         brightness: Option<&(Vec<f64>, Vec<f64>)>,
@@ -356,14 +362,14 @@ impl Plane<'_> {
         }))
     }
 
-    /// Pairs and fits until the pairs stay; the pairs, and the evidence of them.
+    /// Pairs and fits until the pairs no longer change. Returns the pairs and their log likelihood ratio.
     fn settle(&self, start: &dyn Fn(Point) -> Point, monitor: &dyn Monitor) -> Result<(Vec<Pair>, f64)> {
         let (mut pairs, mut before) = (Vec::new(), Vec::new());
         let mut fit: Option<LinearFit> = None;
         for round in 0..MAX_ROUNDS {
             checkpoint(monitor)?;
             let place = |p: Point| fit.as_ref().map_or_else(|| start(p), |fit| fit.apply(p));
-            // The start is good to a bin of the histogram; what follows is better.
+            // The start is accurate to one bin of the histogram; later rounds are more accurate.
             let radius = if round == 0 { 1.5 } else { 1.0 } * self.options.tolerance;
             let moved = self.image.iter().enumerate().map(|(i, &p)| (i, place(p)));
             pair_up(moved, &self.reference.grid, radius, &mut pairs);
@@ -388,7 +394,7 @@ impl Plane<'_> {
         fit_linear(&points, None, geometry, &clipping).ok()
     }
 
-    /// Indices in the lists as they were given, in the order of the first.
+    /// Indices of the pairs in the original lists, in the order of the first list.
     fn indices(&self, pairs: &[Pair]) -> Vec<[usize; 2]> {
         let mut all: Vec<[usize; 2]> =
             pairs.iter().map(|p| [self.of_image[p.moving], self.of_reference[p.fixed]]).collect();
@@ -408,7 +414,7 @@ mod tests {
         let points = [[0.0, 0.0], [0.2, 0.0], [5.0, 5.0], [0.4, 0.0], [0.85, 0.0]];
         let light = [1.0, 3.0, f64::NAN, 2.0, 0.5];
         let sources = Sources { points: &points, weights: None, brightness: Some(&light) };
-        // The fifth is near to the fourth alone, which is not kept.
+        // The fifth point is close only to the fourth, which is not kept.
         let kept = |sources: &Sources<'_>, separation: f64| {
             let mut kept = distinct(sources, separation);
             kept.sort_unstable();
@@ -434,7 +440,8 @@ mod tests {
             geometry: Geometry::Rscale,
             clipping: Clipping { rounds: 3, sigma: 3.0, statistic: ClipStatistic::Rmse, least_pairs: 2 },
         };
-        // The last ten stars are unknown at first; then five of them are told, and a place without a source.
+        // The reference first lacks the last ten stars. Then five of them are added, and a position without a
+        // source.
         let found = register(&of(&image), &of(&stars[..30]), &options, &()).unwrap();
         assert_eq!(found.pairs, (0..30).map(|i| [i, i]).collect::<Vec<_>>());
         assert!(found.missed.is_empty());

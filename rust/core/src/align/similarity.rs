@@ -1,4 +1,4 @@
-//! Similarity transformations of the plane: shift, rotation, one scale, perhaps mirrored.
+//! Similarity transformations of the plane: shift, rotation, a single scale, and optionally a reflection.
 
 use crate::geometry::distortion::Point;
 use crate::lsq::small::{Matrix2, inverse, multiply};
@@ -8,12 +8,12 @@ use crate::lsq::small::{Matrix2, inverse, multiply};
 pub struct Similarity {
     /// Rotation times scale, by rows.
     pub matrix: [[f64; 2]; 2],
-    /// Where the origin goes.
+    /// Position of the origin after the transformation.
     pub shift: Point,
 }
 
 impl Similarity {
-    /// The similarity that brings some points nearest to others in the sense of least squares.
+    /// Fits a similarity to pairs (from, to) by least squares.
     ///
     /// `None` if there are fewer than two different points.
     ///
@@ -46,14 +46,14 @@ impl Similarity {
         (a.hypot(b) > 0.0 && found.shift.iter().all(|s| s.is_finite())).then_some(found)
     }
 
-    /// The point to which one goes.
+    /// Transforms a point.
     #[inline]
     pub fn apply(&self, p: Point) -> Point {
         let [x, y] = multiply(&self.matrix, p);
         [x + self.shift[0], y + self.shift[1]]
     }
 
-    /// The transformation back.
+    /// The inverse transformation.
     #[must_use]
     pub fn inverse(&self) -> Self {
         let matrix: Matrix2 = inverse(&self.matrix);
@@ -61,7 +61,7 @@ impl Similarity {
         Self { matrix, shift: [-x, -y] }
     }
 
-    /// By how much lengths grow.
+    /// Factor by which lengths grow.
     pub fn scale(&self) -> f64 {
         self.matrix[0][0].hypot(self.matrix[1][0])
     }
@@ -71,7 +71,7 @@ impl Similarity {
         self.matrix[1][0].atan2(self.matrix[0][0])
     }
 
-    /// Whether it mirrors.
+    /// Whether the transformation includes a reflection.
     pub fn mirrored(&self) -> bool {
         self.matrix[0][0] * self.matrix[1][1] < self.matrix[0][1] * self.matrix[1][0]
     }

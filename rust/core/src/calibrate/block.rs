@@ -1,10 +1,12 @@
-//! Calibration in pieces: what some frames tell about the intrinsics, as a block that can be added to others.
+//! Calibrates in pieces: reduces some frames to a block of information about the intrinsics. Blocks can be
+//! added.
 //!
-//! About a given camera every frame's best attitude follows from its own stars. With that eliminated, the frame's
-//! part in the normal equations depends on the intrinsics alone, and the parts of all frames are simply added, wherever
-//! they were computed. One round of a calibration over many machines is then: send the camera out, add the blocks that
-//! come back, and step ([`CalibrationBlock::solve`]) to the next camera. It ends where the joint fit at the same
-//! [`Options::noise`](super::Options::noise) ends.
+//! For a given camera, the best attitude of every frame follows from its own stars. With the attitude
+//! eliminated, the frame's part of the normal equations depends on the intrinsics only. The parts of all
+//! frames are simply added, wherever they were computed. One round of a calibration on many machines has
+//! these steps: send out the camera, add the returned blocks, and step ([`CalibrationBlock::solve`]) to the
+//! next camera. The rounds lead to the result of the joint fit with the same
+//! [`Options::noise`](super::Options::noise).
 
 use std::slice;
 
@@ -28,30 +30,30 @@ use crate::lsq::NormalEquations;
 use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
-/// Normal equations of some frames for the intrinsics, about one camera.
+/// Normal equations of some frames for the intrinsics, linearised about one camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrationBlock {
     /// The camera about which the equations are linearised.
     pub camera: CameraModel,
     /// The intrinsics, in the order of the equations.
     pub parameter_names: Vec<String>,
-    /// Standard deviation of the residuals by which matches are weighed, see [`super::Options::noise`].
+    /// Standard deviation of the residuals by which matches are weighted, see [`super::Options::noise`].
     pub noise: f64,
     /// See [`super::Options::sigma_clip`].
     pub sigma_clip: f64,
     /// Normal equations with the attitudes eliminated.
     pub equations: NormalEquations,
-    /// How large the residuals are.
+    /// Sums that measure the size of the residuals.
     pub spread: Spread,
-    /// Frames that took part.
+    /// Number of frames that the block uses.
     pub frames: usize,
-    /// Frames that did not fit.
+    /// Number of frames that did not fit.
     pub rejected: usize,
-    /// Matches left out, those of rejected frames included.
+    /// Number of excluded matches, including those of rejected frames.
     pub outliers: usize,
 }
 
-/// Where the equations of a [`CalibrationBlock`] lead.
+/// Result of one step with the equations of a [`CalibrationBlock`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reduction {
     /// The next camera.
@@ -62,15 +64,17 @@ pub struct Reduction {
     pub frozen: Vec<String>,
     /// Condition number of the problem with all parameters scaled to the same information.
     pub condition_number: f64,
-    /// Standard deviation of the residuals per axis: what to weigh by next.
+    /// Standard deviation of the residuals per axis, for the weights of the next round.
     pub noise: f64,
     /// RMS distance by which the step moves the stars, in the units of the noise.
     pub change: f64,
 }
 
 impl CalibrationBlock {
-    /// The block of some frames about a camera. The intrinsics are those named, or all of the camera's model; `places`
-    /// is as for [`calibrate`](super::calibrate()).
+    /// The block of some frames about a camera.
+    ///
+    /// The intrinsics are those named, or all of the camera's model. `places` is as for
+    /// [`calibrate`](super::calibrate()).
     pub fn new(
         frames: &[&MatchedStars],
         places: Option<&[ApparentPlace]>,
@@ -111,7 +115,7 @@ impl CalibrationBlock {
         Ok(total)
     }
 
-    /// Adds the part of one frame.
+    /// Adds the equations of one frame.
     fn include(&mut self, parameters: &Parameters, frame: &Frame) {
         let optics = Optics::from(self.camera.clone());
         let fitted = settle(frame, &optics, self.noise, self.sigma_clip);
@@ -152,7 +156,8 @@ impl CalibrationBlock {
         Ok(())
     }
 
-    /// One Gauss-Newton step; [`Error::Undetermined`] if there are too few stars, or it leads nowhere.
+    /// Takes one Gauss-Newton step; [`Error::Undetermined`] if there are too few stars, or if the stepped
+    /// camera is not valid.
     pub fn solve(&self) -> Result<Reduction> {
         let parameters = named(&self.camera, &self.parameter_names)?;
         let unknowns = parameters.len() + 3 * self.frames;
@@ -183,7 +188,7 @@ impl CalibrationBlock {
     }
 }
 
-/// Those parameters of a camera that have these names.
+/// The parameters of a camera that have these names.
 fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
     let parameters = Parameters::named(camera.distortion(), names);
     if parameters.names() == names {
@@ -196,13 +201,13 @@ fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
     ))
 }
 
-/// A frame's attitude with known optics and what its stars count then; `None` if it does not fit.
+/// A frame's attitude with known optics, and the weights of its stars; `None` if the frame does not fit.
 fn settle(frame: &Frame, optics: &Optics, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
     let seen: Vec<Direction> = frame.pixels.iter().map(|&p| optics.camera.pixel_to_direction(p)).collect();
     let attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
     let options = Options { noise: Some(noise), sigma_clip, ..Options::default() };
     let mut fitter = Fitter::start(slice::from_ref(frame), optics.clone(), &[Some(attitude)], &options, &());
-    // All parameters of the optics are known.
+    // The optics have no free parameters.
     fitter.settle().and_then(|()| fitter.clip()).ok()?;
     Some((fitter.state.own[0], fitter.problem.weights.pop()?))
 }

@@ -1,30 +1,30 @@
-//! Choice of the camera model: the one that predicts held-out stars best.
+//! Chooses the camera model that predicts held-out stars best.
 
 use super::{CalibrationResult, Model, Options};
 use crate::error::{Error, Result};
 use crate::geometry::distortion::MAX_ORDER;
 use crate::lsq::robust::{CAUCHY_TUNING, planar_scale};
 
-/// Orders of polynomials that are tried, from the lowest.
+/// Lowest polynomial order that is tried.
 pub(super) const LOWEST_ORDER: usize = 2;
-/// Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the image centre has odd
-/// terms only.
+/// Number of orders in a row without improvement after which the search still continues. A lens that is
+/// nearly symmetric about the image centre has odd terms only.
 const MAX_IN_VAIN: usize = 1;
-/// Standard errors by which a model with more parameters has to be better.
+/// Number of standard errors by which a model with more parameters must be better.
 const SIGNIFICANCE: f64 = 2.0;
-/// Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen. With fewer it follows
-/// single stars, and held-out stars no longer tell how well it predicts.
+/// Smallest number of star coordinates per parameter, attitudes included, of a model that can be chosen. With
+/// fewer, the model follows single stars, and held-out stars no longer measure how well it predicts.
 pub(super) const MIN_REDUNDANCY: f64 = 3.0;
-/// Smallest scale of residuals by which two models are compared, px: below is rounding.
+/// Smallest scale of residuals in a comparison of two models, px. Smaller residuals are rounding errors.
 const SMALLEST_SCALE: f64 = 1e-9;
-/// Steps at most of a fit that starts where a simpler model ended and serves to choose between both: what follows changes
-/// the residuals by too little to matter.
+/// Maximum steps of a fit that starts from a simpler model and only serves to compare the two. Further steps
+/// change the residuals too little to matter.
 const CHOOSING_STEPS: usize = 10;
 
-/// Which models there are to choose from.
+/// Forms of the models to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A pinhole, a radial or a polynomial lens, the simplest that predicts as well as any.
+    /// Pinhole, radial or polynomial: the simplest that predicts as well as any.
     Auto,
     /// Focal length only.
     Pinhole,
@@ -34,8 +34,9 @@ pub enum Form {
     Polynomial,
 }
 
-/// Models to choose from, the simplest first: groups of one form, tried in turn. `order` is that of polynomials; without
-/// it, all are tried.
+/// Models to choose from, the simplest first, in groups of one form.
+///
+/// The groups are tried in turn. `order` is the order of polynomials; without it, all orders are tried.
 pub fn candidates(form: Form, order: Option<usize>) -> Result<Vec<Vec<Model>>> {
     if let Some(order) = order.filter(|order| !(LOWEST_ORDER..=MAX_ORDER).contains(order))
         && matches!(form, Form::Auto | Form::Polynomial)
@@ -53,10 +54,10 @@ pub fn candidates(form: Form, order: Option<usize>) -> Result<Vec<Vec<Model>>> {
     })
 }
 
-/// Fits the model that is asked for, or the one that predicts held-out stars best.
+/// Fits the requested model, or the one that predicts held-out stars best.
 ///
-/// `fit` fits with some options, from a calibration of a simpler model on if there is one. What it returns for the model
-/// that is chosen is the result; it is fitted anew, from a pinhole on.
+/// `fit` fits a model with given options. It starts from the calibration of a simpler model if there is one,
+/// else from a pinhole. The chosen model is fitted again from a pinhole, and that calibration is the result.
 pub fn calibrate_best(
     groups: &[Vec<Model>],
     options: &Options,
@@ -75,19 +76,19 @@ pub fn calibrate_best(
     fit(&Options { model, held_out: true, ..*options }, None)
 }
 
-/// A model that is fitted, and how well it predicts.
+/// A fitted model, and how well it predicts.
 pub(crate) trait Fitted {
-    /// Length in pixels of the residual of every star when it is held out, for all fits in the same order; NaN for stars
-    /// that do not count.
+    /// Length in pixels of the residual of every star when it is held out; NaN for stars that the fit does
+    /// not use. All fits list the stars in the same order.
     fn held_out(&self) -> Vec<f64>;
-    /// Stars that the fit used.
+    /// Number of stars that the fit used.
     fn num_stars(&self) -> usize;
-    /// Frames that took part.
+    /// Number of frames that the fit used.
     fn num_frames(&self) -> usize;
-    /// Parameters that were fitted, without those of the frames.
+    /// Number of fitted parameters, without those of the frames.
     fn num_parameters(&self) -> usize;
 
-    /// Coordinates of the stars used, for each parameter.
+    /// Number of coordinates of the used stars per parameter, attitudes included.
     fn redundancy(&self) -> f64 {
         let parameters = self.num_parameters() + 3 * self.num_frames();
         2.0 * self.num_stars() as f64 / parameters as f64
@@ -112,8 +113,9 @@ impl Fitted for CalibrationResult {
     }
 }
 
-/// Finds the model that predicts held-out stars best, and significantly so. `fit` fits a model, from the one before it in
-/// its group on if there is one.
+/// Finds the model that predicts held-out stars best, and significantly so.
+///
+/// `fit` fits a model. It starts from the preceding model of the group if there is one.
 pub(crate) fn choose<F: Fitted>(
     groups: &[Vec<Model>],
     mut fit: impl FnMut(Model, Option<&F>) -> Result<F>,
@@ -137,13 +139,13 @@ pub(crate) fn choose<F: Fitted>(
     }
 }
 
-/// The best of one group.
+/// The best model of one group.
 fn best_of<F: Fitted>(
     group: &[Model],
     mut fit: impl FnMut(Model, Option<&F>) -> Result<F>,
 ) -> Result<(Model, F)> {
     let mut best: Option<(Model, F)> = None;
-    // The last that was tried, if it is not the best.
+    // The last model that was tried, if it is not the best.
     let mut last: Option<F> = None;
     let mut in_vain = 0;
     for &model in group {
@@ -173,8 +175,9 @@ fn best_of<F: Fitted>(
 
 /// Whether a model predicts held-out stars significantly better than a simpler one.
 ///
-/// Judged by the stars that both kept: a model that rejects a poor frame is not worse for that, one that follows a poor
-/// frame not better. Where they predict these as well as each other, the one that keeps more frames is better.
+/// Only stars that both models kept are compared, so that a model gains nothing by following a poor frame,
+/// and loses nothing by rejecting it. If both predict these stars equally well, the model that keeps more
+/// frames is better.
 fn improves<F: Fitted>(found: &F, simpler: &F) -> bool {
     let (gain, uncertainty) = gain(&simpler.held_out(), &found.held_out());
     if gain < -SIGNIFICANCE * uncertainty {
@@ -183,8 +186,9 @@ fn improves<F: Fitted>(found: &F, simpler: &F) -> bool {
     gain > SIGNIFICANCE * uncertainty || found.num_frames() > simpler.num_frames()
 }
 
-/// How much smaller residual lengths have become, and the standard error of that: their mean Cauchy loss, which a few
-/// blended stars do not decide, on the scale of the old ones.
+/// Decrease of the residual lengths from `old` to `new`, and its standard error.
+///
+/// The measure is the mean Cauchy loss on the scale of `old`, which a few blended stars do not dominate.
 fn gain(old: &[f64], new: &[f64]) -> (f64, f64) {
     let both: Vec<(f64, f64)> =
         old.iter().zip(new).map(|(a, b)| (*a, *b)).filter(|(a, b)| a.is_finite() && b.is_finite()).collect();
@@ -205,7 +209,7 @@ fn gain(old: &[f64], new: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    /// A fit whose held-out residuals are all of one length, but for a little.
+    /// A fit whose held-out residuals have nearly the same length.
     struct Made {
         length: f64,
         parameters: usize,
@@ -230,7 +234,7 @@ mod tests {
         }
     }
 
-    /// The choice where each order predicts with such an error.
+    /// The chosen model if each order predicts with the given error, and the number of orders tried.
     fn chosen(errors: &[f64], stars: usize) -> (Model, usize) {
         let mut tried = 0;
         let groups = candidates(Form::Polynomial, None).unwrap();
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     fn one_order_in_vain_is_passed_over() {
-        // Odd terms alone: order 4 is no better than 3, order 5 is; then two are tried in vain.
+        // Odd terms only: order 4 is no better than 3, but order 5 is. Then two orders bring no improvement.
         let (model, tried) = chosen(&[3.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01], 500);
         assert_eq!((model, tried), (Model::Polynomial { order: 5 }, 6));
     }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn what_stars_do_not_determine_is_not_chosen() {
         assert_eq!(chosen(&[3.0, 1.0, 0.5], 500).0, Model::Polynomial { order: 4 });
-        // 20 stars have 40 coordinates, for 9 + 3 parameters, but not for 16 + 3.
+        // 20 stars have 40 coordinates: enough for 9 + 3 parameters, but not for 16 + 3.
         assert_eq!(chosen(&[3.0, 1.0, 0.5], 20).0, Model::Polynomial { order: 3 });
     }
 

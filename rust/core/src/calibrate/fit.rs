@@ -1,4 +1,4 @@
-//! The normal equations of frames, and the joint problem with every frame's attitude eliminated.
+//! The normal equations of frames, and the joint problem with the attitudes of all frames eliminated.
 
 use nalgebra::{DMatrix, DVector, Vector3};
 
@@ -16,7 +16,8 @@ use crate::lsq::NormalEquations;
 use crate::lsq::groups::{GroupEquations, Grouped, Joint};
 use crate::lsq::small::{inverse, multiply};
 
-/// How far intrinsics and attitude move what a pixel sees, in detector pixels: a row for x and one for y.
+/// Derivatives of the point that a pixel sees by the intrinsics and the attitude, in detector pixels: a row
+/// for x and one for y.
 ///
 /// `None` where the distortion is folded over.
 pub(super) fn sensitivity(
@@ -34,11 +35,12 @@ pub(super) fn sensitivity(
     Some(DMatrix::from_iterator(2, derivatives.len(), rows.flatten()))
 }
 
-/// A star that counts: its weight, metric and residual, `None` where the model has no answer.
+/// A star with a weight above zero: its weight, metric and residual; the residual is `None` where the model
+/// is not defined.
 pub(super) type Counting<'a> = (f64, &'a Jacobian, Option<Residual>);
 
 impl Frame {
-    /// The stars of a part that count.
+    /// The stars of a part with a weight above zero.
     fn counting<'a>(
         &'a self,
         part: &'a Part,
@@ -54,7 +56,8 @@ impl Frame {
         })
     }
 
-    /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
+    /// Half the weighted sum of squares; infinite if the model is not defined for a star with a weight above
+    /// zero.
     fn cost(&self, optics: &Optics, attitude: &Attitude, weights: &Weights) -> f64 {
         let cost = |(weight, metric, residual): Counting<'_>| {
             residual.map_or(f64::INFINITY, |residual| {
@@ -65,8 +68,9 @@ impl Frame {
         self.parts.iter().flat_map(|part| self.counting(part, optics, attitude, weights)).map(cost).sum()
     }
 
-    /// Normal equations for the shared parameters that the frame depends on, followed by its attitude; of infinite cost
-    /// if the model has no answer for a star that counts.
+    /// Normal equations for the shared parameters on which the frame depends, followed by its attitude.
+    ///
+    /// Their cost is infinite if the model is not defined for a star with a weight above zero.
     pub(super) fn linearize(
         &self,
         parameters: &Parameters,
@@ -95,7 +99,7 @@ impl Frame {
         GroupEquations { equations: sum, shared: (shared.len() < parameters.len()).then_some(shared) }
     }
 
-    /// How large the residuals of the stars that count are.
+    /// Sums that measure the size of the residuals with a weight above zero.
     pub(super) fn spread(&self, optics: &Optics, attitude: &Attitude, weights: &Weights) -> Spread {
         let mut spread = Spread::default();
         let misses = self.misses(optics, attitude);
@@ -109,8 +113,8 @@ impl Frame {
     }
 }
 
-/// Normal equations of the stars of one detector, for the intrinsics, so many parameters of its placement, and the
-/// attitude.
+/// Normal equations of the stars of one detector: for the intrinsics, `placement` parameters of the
+/// detector's placement, and the attitude.
 pub(super) fn part_equations<'a>(
     parameters: &Parameters,
     placement: usize,
@@ -128,7 +132,7 @@ pub(super) fn part_equations<'a>(
     }
 }
 
-/// Of the coefficients of a polynomial in pixels over `scale`, by moments.
+/// Normal equations for the coefficients of a polynomial in pixels over `scale`, by moments.
 fn sum_moments<'a, const N: usize>(
     parameters: &Parameters,
     camera: &CameraModel,
@@ -146,10 +150,10 @@ fn sum_moments<'a, const N: usize>(
     moments.equations(parameters)
 }
 
-/// Residuals that are added up at a time, of few parameters: as many as the innermost cache holds.
+/// Number of residuals that are summed at a time. For few parameters, the innermost cache holds this many.
 const ROWS: usize = 64;
 
-/// Of any intrinsics, star by star.
+/// Normal equations for any intrinsics, summed star by star.
 fn sum_rows<'a>(
     parameters: &Parameters,
     placement: usize,
@@ -183,7 +187,7 @@ fn sum_rows<'a>(
     equations
 }
 
-/// The rotation that equations of an attitude alone ask for; `None` if they do not determine it.
+/// The rotation that solves the equations of an attitude alone; `None` if they do not determine it.
 pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
     let (_, own) = equations.eliminate(ATTITUDE)?;
     let step = own.step(&DVector::zeros(0));
@@ -193,20 +197,20 @@ pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
 /// Weights of the residuals of one frame's stars.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
-    /// 0 to 1.
+    /// Weight of each star, 0 to 1.
     pub(super) stars: Vec<f64>,
-    /// See [`Misses::metrics`](super::frame::Misses::metrics). They belong to the camera about which the fit is linearised, and stay as they are while
-    /// the fit moves.
+    /// See [`Misses::metrics`](super::frame::Misses::metrics). The metrics belong to the camera about which
+    /// the fit is linearised, and stay fixed while the fit moves.
     pub(super) metrics: Vec<Jacobian>,
 }
 
 impl Weights {
-    /// Number of stars that count.
+    /// Number of stars with a weight above zero.
     pub(super) fn inliers(&self) -> usize {
         self.stars.iter().filter(|&&w| w > 0.0).count()
     }
 
-    /// Largest change from other weights; infinite if other stars count.
+    /// Largest difference from other weights; infinite if the set of inliers differs.
     pub(super) fn change(&self, other: &Self) -> f64 {
         let change =
             |(a, b): (&f64, &f64)| if (*a > 0.0) == (*b > 0.0) { (a - b).abs() } else { f64::INFINITY };
@@ -217,7 +221,7 @@ impl Weights {
 /// Optics and attitudes that are fitted together.
 pub(super) type State = Joint<Optics, Attitude>;
 
-/// The joint fit at given weights. A frame whose weights are all zero takes no part.
+/// The joint fit at given weights. A frame whose weights are all zero is ignored.
 pub(super) struct JointFit<'a> {
     pub(super) frames: &'a [Frame],
     pub(super) weights: &'a [Weights],

@@ -1,4 +1,4 @@
-//! The robust joint fit: what every match counts, and the way through growing sets of parameters.
+//! The robust joint fit: weights the matches, and fits growing sets of parameters.
 
 use rayon::prelude::*;
 
@@ -15,15 +15,15 @@ use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Problem, Robust, RobustFit, RobustOptions, System, Weighed, Weighting};
 use crate::monitor::{Monitor, checkpoint};
 
-/// A frame with fewer matched stars tells nothing that can be checked.
+/// Minimum number of matched stars of a frame. Fewer matches cannot be verified.
 const MIN_STARS: usize = 4;
-/// A frame that keeps less than this fraction of its matches does not fit.
+/// Minimum fraction of its matches that a frame must keep. A frame that keeps fewer is rejected.
 const MIN_INLIER_FRACTION: f64 = 0.5;
-/// Least fall of chi-square by which a free optical centre is significant; chance gives 2 on average, and this once in
-/// 10⁵.
+/// Smallest decrease of chi-square by which a free optical centre is significant. Chance gives a decrease of
+/// 2 on average, and of this value once in 10⁵.
 const SIGNIFICANT_GAIN: f64 = 25.0;
-/// No match closer than this is left out, px: so far do unseen neighbours and catalogue errors move a star that is
-/// the right one. Wrong matches rarely come so close.
+/// Matches with a residual below this are never excluded, px. Unseen neighbours and catalogue errors move a
+/// correctly identified star by up to this distance; wrong matches are rarely so close.
 const MAX_DISPLACEMENT_PX: f64 = 0.3;
 
 /// The matches of all frames, and their weights.
@@ -31,18 +31,18 @@ pub(super) struct Matches<'a> {
     pub(super) frames: &'a [Frame],
     pub(super) options: Options,
     monitor: &'a dyn Monitor,
-    /// Those that are free at present.
+    /// Parameters that are free at present.
     pub(super) parameters: Parameters,
     cells: Cells,
     pub(super) weights: Vec<Weights>,
     pub(super) rejections: Vec<Option<Rejection>>,
 }
 
-/// The fit on its way.
+/// A joint fit in progress.
 pub(super) type Fitter<'a> = RobustFit<Matches<'a>>;
 
 impl<'a> Fitter<'a> {
-    /// A fit from some optics and the frames' attitudes.
+    /// A fit that starts from some optics and the frames' attitudes.
     pub(super) fn start(
         frames: &'a [Frame],
         optics: Optics,
@@ -66,7 +66,7 @@ impl<'a> Fitter<'a> {
         let nowhere = Attitude::from_pointing(0.0, 0.0, 0.0);
         let state = State {
             shared: optics,
-            // Those without are rejected above and never looked at.
+            // Frames without an attitude are rejected above, and their attitude is never used.
             own: attitudes.iter().map(|a| a.unwrap_or(nowhere)).collect(),
         };
         let max_iterations = options.max_iterations;
@@ -75,7 +75,7 @@ impl<'a> Fitter<'a> {
         Self::new(problem, state, options)
     }
 
-    /// The whole fit, through growing sets of parameters; the equations where it ends.
+    /// Runs the whole fit, through growing sets of parameters; returns the equations at its end.
     pub(super) fn run(&mut self, stages: &[Parameters]) -> Result<Reduced> {
         for parameters in stages {
             self.problem.parameters = parameters.clone();
@@ -85,13 +85,13 @@ impl<'a> Fitter<'a> {
         Ok(self.problem.problem().linearize(&self.state))
     }
 
-    /// Expected scale of the residuals: the noise that was given, or 1 where all positions came with errors.
+    /// Expected scale of the residuals: the given noise, or 1 if all positions came with errors.
     pub(super) fn known_errors(&self) -> Option<f64> {
         let Matches { frames, options, .. } = &self.problem;
         options.noise.or(frames.iter().all(|frame| frame.whitening.is_some()).then_some(1.0))
     }
 
-    /// Whether this fit explains its stars significantly better than another with fewer free parameters does.
+    /// Whether this fit explains its stars significantly better than another fit with fewer free parameters.
     pub(super) fn improves_on(&self, system: &Reduced, other: &Fitter<'_>) -> bool {
         let fit = JointFit { parameters: &other.problem.parameters, ..self.problem.problem() };
         let refitted = lsq::minimize(&fit, other.state.clone(), &lsq::Options::default());
@@ -99,7 +99,7 @@ impl<'a> Fitter<'a> {
         gain > SIGNIFICANT_GAIN * self.variance(system, 0)
     }
 
-    /// Variance by which the inverse normal matrix becomes the covariance: that of a whitened residual.
+    /// Variance that scales the inverse normal matrix to the covariance: that of a whitened residual.
     pub(super) fn variance(&self, system: &Reduced, frozen: usize) -> f64 {
         let attitudes = 3 * system.groups.iter().flatten().count();
         let Matches { frames, parameters, weights, options, .. } = &self.problem;
@@ -129,8 +129,8 @@ impl Robust for Matches<'_> {
         self.options.noise.map(|noise| self.cells.uniform(noise))
     }
 
-    /// By the residual over the scale of its part of the detector; for good also by its distance in pixels, and frames
-    /// that lose most of their matches are taken out.
+    /// Weights each match by its residual over the scale of its part of the detector. Clipping also uses the
+    /// residual in pixels, and rejects frames that lose most of their matches.
     fn weigh(&mut self, state: &State, scales: Option<Scales>, weighting: Weighting) -> Weighed<Scales> {
         let (frames, optics) = (self.frames, &state.shared);
         let misses: Vec<Misses> = frames
@@ -178,7 +178,7 @@ impl Robust for Matches<'_> {
 }
 
 impl Matches<'_> {
-    /// Takes frames out that lost most of their matches.
+    /// Rejects frames that lost most of their matches.
     fn reject(&mut self) {
         for (weights, rejection) in self.weights.iter_mut().zip(&mut self.rejections) {
             let (inliers, stars) = (weights.inliers(), weights.stars.len());
@@ -191,7 +191,7 @@ impl Matches<'_> {
     }
 }
 
-/// Weight of a match in the last fit, by its residual over the scale and its distance in pixels.
+/// Weight of a match when clipping, by its residual over the scale and its residual in pixels.
 fn final_weight(z: f64, distance: f64, sigma_clip: f64) -> f64 {
     let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
     if right { clipped_weight(z, sigma_clip) } else { 0.0 }

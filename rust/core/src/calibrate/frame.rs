@@ -1,4 +1,4 @@
-//! The stars of one frame, and how far they are from where a camera and an attitude put them.
+//! The stars of one frame, and their residuals for a given camera and attitude.
 //!
 //! A frame of a rig is an exposure: it has stars on several detectors, and one attitude.
 
@@ -24,24 +24,24 @@ pub(super) struct Part {
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
-    /// From the centre of the detector that each is on.
+    /// Pixel of each star, relative to the centre of its detector.
     pub(super) pixels: Vec<Point>,
-    /// Directions as this frame's observer sees them.
+    /// Apparent directions of the stars for the observer of this frame.
     pub(super) sky: Vec<Direction>,
-    /// Lower triangle of the matrix that makes each star's residual one of unit variance.
+    /// Lower triangle of the whitening matrix of each star, which gives its residual unit variance.
     pub(super) whitening: Option<Vec<[f64; 3]>>,
-    /// All stars by detector.
+    /// The stars of each detector.
     pub(super) parts: Vec<Part>,
 }
 
 impl Frame {
-    /// Stars on the reference detector alone.
+    /// A frame with all its stars on the reference detector.
     pub(super) fn new(pixels: Vec<Point>, sky: Vec<Direction>, whitening: Option<Vec<[f64; 3]>>) -> Self {
         let parts = vec![Part { detector: 0, stars: 0..pixels.len() }];
         Self { pixels, sky, whitening, parts }
     }
 
-    /// One frame of the stars of several detectors; if some have no uncertainties, none of them counts.
+    /// One frame with the stars of several detectors. If one detector has no covariances, none are used.
     pub(super) fn joined(detectors: impl IntoIterator<Item = (usize, Self)>) -> Self {
         let mut all = Self { pixels: vec![], sky: vec![], whitening: Some(vec![]), parts: vec![] };
         for (detector, frame) in detectors {
@@ -54,7 +54,7 @@ impl Frame {
         all
     }
 
-    /// Every star's pixel among those of the camera.
+    /// Position of every star in the pixel coordinates of the camera.
     pub(super) fn points(&self, rig: &Rig) -> impl Iterator<Item = Point> {
         self.parts.iter().flat_map(|part| {
             let placement = rig.in_camera(part.detector);
@@ -63,8 +63,8 @@ impl Frame {
     }
 }
 
-/// Derivatives of a residual's miss by the intrinsics and the attitude, and between them by the placement if there is
-/// room.
+/// Derivatives of a residual's miss by the intrinsics, the placement and the attitude, in this order. Those
+/// by the placement are omitted if `out` has no room for them.
 pub(super) fn derivatives(
     residual: &Residual,
     parameters: &Parameters,
@@ -80,21 +80,21 @@ pub(super) fn derivatives(
     attitude.copy_from_slice(&residual.by_attitude(camera.focal_length_px()));
 }
 
-/// How far the stars of one frame are from where the model puts them.
+/// Residuals of the stars of one frame.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Misses {
-    /// The matrices that bring residuals from the ideal plane to the units of `lengths`; zero where the model has no
-    /// answer.
+    /// Matrices that map residuals from the ideal plane to the units of `lengths`; zero where the model is
+    /// not defined.
     pub(super) metrics: Vec<Jacobian>,
-    /// Lengths in units of their own standard deviation, or in pixels if none was given; infinite where the model has no
-    /// answer.
+    /// Lengths in units of each residual's standard deviation, or in pixels if none was given; infinite where
+    /// the model is not defined.
     pub(super) lengths: Vec<f64>,
-    /// Lengths in pixels; infinite where the model has no answer.
+    /// Lengths in pixels; infinite where the model is not defined.
     pub(super) distances: Vec<f64>,
 }
 
 impl Frame {
-    /// How far every star is from where optics and attitude put it.
+    /// Residuals of all stars for given optics and attitude.
     pub(super) fn misses(&self, optics: &Optics, attitude: &Attitude) -> Misses {
         let mut misses = Misses::default();
         for part in &self.parts {
@@ -120,7 +120,8 @@ impl Frame {
         self.pixels[part.stars.clone()].iter().zip(&self.sky[part.stars.clone()])
     }
 
-    /// The stars that are wanted, each with the length of its residual in pixels; infinite where the model has no answer.
+    /// The wanted stars, each with the length of its residual in pixels; infinite where the model is not
+    /// defined.
     pub(super) fn distances(
         &self,
         optics: &Optics,
@@ -140,8 +141,8 @@ impl Frame {
         self.parts.iter().flat_map(of_part)
     }
 
-    /// The matrix that brings a star's residual from the ideal plane to the detector (`to_detector` alone) and there to
-    /// units of its own standard deviation, if that was given.
+    /// The matrix that maps a star's residual from the ideal plane to the detector (`to_detector`), and then
+    /// to units of the star's standard deviation if that was given.
     fn metric(&self, star: usize, to_detector: &Jacobian) -> Jacobian {
         self.whitening.as_ref().map_or(*to_detector, |whitening| {
             let [w00, w10, w11] = whitening[star];

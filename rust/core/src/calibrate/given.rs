@@ -1,4 +1,4 @@
-//! Input of a calibration: checked, and made ready to be fitted.
+//! Checks the input of a calibration, and prepares it for the fit.
 
 use super::frame::Frame;
 use super::{Model, Options};
@@ -37,7 +37,7 @@ pub(super) fn check(frames: &[&MatchedStars], options: &Options) -> Result<()> {
     check_one_parity(frames, &first.camera)
 }
 
-/// Checks that a number is above zero, and is a number.
+/// Checks that a number is above zero and not NaN.
 pub(super) fn check_positive(name: &'static str, value: f64, repair: &str) -> Result<()> {
     if value > 0.0 && !value.is_nan() {
         return Ok(());
@@ -45,7 +45,7 @@ pub(super) fn check_positive(name: &'static str, value: f64, repair: &str) -> Re
     Err(Error::argument(name, format!("{value} is not positive"), repair))
 }
 
-/// Checks that the frames are of the size and parity of a camera.
+/// Checks that the frames have the image size and parity of a camera.
 pub(super) fn check_one_camera(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()> {
     if frames.iter().any(|frame| frame.camera.image_size() != camera.image_size()) {
         return Err(Error::argument(
@@ -57,7 +57,7 @@ pub(super) fn check_one_camera(frames: &[&MatchedStars], camera: &CameraModel) -
     check_one_parity(frames, camera)
 }
 
-/// Checks that the frames are all mirrored or all not.
+/// Checks that all frames are mirrored, or none is.
 fn check_one_parity(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()> {
     if frames.iter().any(|frame| frame.camera.parity_flip() != camera.parity_flip()) {
         return Err(Error::argument(
@@ -69,7 +69,7 @@ fn check_one_parity(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()
     Ok(())
 }
 
-/// Makes all frames ready, each with the place given for it, or its own.
+/// Prepares all frames, each with the apparent place given for it, or its own.
 pub(super) fn prepare_all(frames: &[&MatchedStars], places: Option<&[ApparentPlace]>) -> Result<Vec<Frame>> {
     if let Some(places) = places.filter(|places| places.len() != frames.len()) {
         return Err(Error::argument(
@@ -82,7 +82,7 @@ pub(super) fn prepare_all(frames: &[&MatchedStars], places: Option<&[ApparentPla
     frames.iter().enumerate().map(|(i, frame)| prepare(frame, &place(i))).collect()
 }
 
-/// Checks the stars of a frame, displaces them, and inverts the covariances.
+/// Checks the stars of a frame, computes their apparent directions, and inverts the covariances.
 pub(super) fn prepare(frame: &MatchedStars, place: &ApparentPlace) -> Result<Frame> {
     frame.check()?;
     place.check("velocities")?;
@@ -92,7 +92,7 @@ pub(super) fn prepare(frame: &MatchedStars, place: &ApparentPlace) -> Result<Fra
     Ok(Frame::new(frame.pixels.clone(), sky, whitening))
 }
 
-/// Where a star is seen.
+/// Apparent direction of a star.
 pub(super) fn apparent(star: &[f64; 3], place: &ApparentPlace) -> Direction {
     place.apparent(&Direction::from(*star).normalize())
 }
@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_covariance_is_whitened() {
-        // A covariance C = M Mᵀ makes noise M n; whitening gives unit variance back.
+        // Noise with the covariance C = M Mᵀ is M n, where n has unit variance; whitening restores unit
+        // variance.
         let w = whiten(&[4.0, 1.0, 2.0]).unwrap();
         let product = [
             w[0] * w[0] * 4.0,

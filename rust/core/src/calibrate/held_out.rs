@@ -1,8 +1,9 @@
-//! How well a calibration predicts held-out stars and frames.
+//! Measures how well a calibration predicts held-out stars and frames.
 //!
-//! The intrinsics are fitted once more without each part of the data, with the weights that the matches have in the fit
-//! to all of it. That lies so near that one step from where it ended is enough; and the equations of the step are sums
-//! over the parts that are kept, so that one pass through the data serves all of them.
+//! The intrinsics are fitted again without each part (fold) of the data, with the weights that the matches
+//! have in the fit to all data. The result is so close to that fit that one step from it is enough. The
+//! equations of this step are sums over the folds that are kept, so one pass through the data serves all
+//! folds.
 
 use std::ops::Range;
 
@@ -18,15 +19,16 @@ use crate::geometry::residual::ATTITUDE;
 use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::lsq::{NormalEquations, RobustFit};
 
-/// Parts that are left out in turn: more come closer to what all data would do, and take longer.
+/// Number of parts (folds) that are held out in turn. More folds approximate a fit to all data better, but
+/// take longer.
 const FOLDS: usize = 5;
-/// From so many frames on, whole frames are left out; of fewer, stars only.
+/// Minimum number of frames to hold out whole frames. With fewer frames, only stars are held out.
 const MIN_FRAMES: usize = 3;
 
-/// Length in pixels of the residual of every star of every frame when it is left out; NaN for stars that do not count.
+/// Length in pixels of the residual of every star of every frame when it is held out; NaN for unused stars.
 ///
-/// The intrinsics come from other frames, or, where there are fewer than [`MIN_FRAMES`], from other stars; the attitude
-/// from the frame's other stars.
+/// The intrinsics come from the other frames, or, with fewer than [`MIN_FRAMES`] frames, from the other
+/// stars. The attitude comes from the frame's other stars.
 pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
     let Matches { frames: all, rejections, .. } = &fitter.problem;
     let active = (0..all.len()).filter(|&i| rejections[i].is_none());
@@ -50,7 +52,7 @@ pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
     lengths
 }
 
-/// The optics that fit without each of the folds.
+/// The optics fitted without each of the folds.
 fn optics(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<Optics> {
     let parameters = &fitter.problem.parameters;
     let empty = || vec![NormalEquations::new(parameters.len()); FOLDS];
@@ -70,13 +72,13 @@ fn optics(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<Optics
     total.iter().map(|sum| stepped(sum).unwrap_or_else(|| optics.clone())).collect()
 }
 
-/// A frame that is left out with its fold, or its stars with theirs.
+/// A frame and its fold, with the fold of each of its stars.
 struct Folded<'a> {
     problem: &'a Matches<'a>,
     state: &'a State,
     index: usize,
     fold: usize,
-    /// The fold of each star; [`FOLDS`] for those that do not count.
+    /// The fold of each star; [`FOLDS`] for stars with weight zero.
     folds: Vec<usize>,
 }
 
@@ -99,7 +101,7 @@ impl<'a> Folded<'a> {
         &self.problem.frames[self.index]
     }
 
-    /// Equations of the stars of each fold, for some parameters followed by the attitude.
+    /// Normal equations of the stars of each fold, for some parameters followed by the attitude.
     fn equations(
         &self,
         parameters: &Parameters,
@@ -116,7 +118,8 @@ impl<'a> Folded<'a> {
         (0..FOLDS).map(&mut of_fold).collect()
     }
 
-    /// Adds what this frame tells about the intrinsics to the sums without the other folds.
+    /// Adds this frame's equations for the intrinsics to the sum of each fold, without the stars held out
+    /// there.
     fn add_to_others(&self, sums: &mut [NormalEquations], whole: bool) {
         let Self { problem, state, .. } = self;
         let folds = self.equations(&problem.parameters, &state.shared, &state.own[self.index]);
@@ -124,12 +127,13 @@ impl<'a> Folded<'a> {
             if whole && out == self.fold {
                 continue;
             }
-            // A frame whose other stars do not determine its attitude tells nothing.
+            // A frame whose other stars do not determine its attitude contributes nothing.
             let _ = merged(&folds, (!whole).then_some(out)).eliminate_into(sum, ATTITUDE);
         }
     }
 
-    /// Residual lengths of the stars of some folds with given optics, the attitude fitted without those of each.
+    /// Residual lengths of the stars of the folds `left_out` with given optics. For each fold, the attitude
+    /// is fitted to the stars outside it.
     fn predict(&self, optics: &Optics, left_out: Range<usize>) -> Vec<(usize, f64)> {
         let step = |folds: &[GroupEquations], out| rotation(&merged(folds, out).equations);
         let fitted = |attitude: &Attitude| self.equations(&Parameters::none(), optics, attitude);
@@ -149,7 +153,7 @@ impl<'a> Folded<'a> {
     }
 }
 
-/// The sum of the folds without one of them.
+/// The sum over the folds, excluding one of them if `without` is given.
 fn merged(folds: &[GroupEquations], without: Option<usize>) -> GroupEquations {
     let mut sum = NormalEquations::new(folds[0].equations.parameters());
     for (_, fold) in folds.iter().enumerate().filter(|(fold, _)| Some(*fold) != without) {

@@ -1,8 +1,8 @@
-//! Normal equations of a polynomial distortion from moments.
+//! Computes the normal equations of a polynomial distortion from moments.
 //!
-//! A coefficient of x^p y^q moves a star by x^p y^q along one axis of the ideal plane. So what two of them have in common
-//! in the normal matrix is a sum over the stars of x^(p+r) y^(q+s) times an element of the star's weight matrix: n
-//! coefficients make n² / 2 pairs, but only some 3 n different sums.
+//! A coefficient of x^p y^q moves a star by x^p y^q along one axis of the ideal plane. The element of the
+//! normal matrix for two coefficients is therefore a sum over the stars of x^(p+r) y^(q+s) times an element
+//! of the star's weight matrix. n coefficients make n² / 2 pairs, but only about 3 n different sums.
 
 use super::parameters::{Column, Parameters};
 use crate::geometry::distortion::{Jacobian, Point};
@@ -10,27 +10,27 @@ use crate::geometry::residual::{ATTITUDE, PLACEMENT, Residual};
 use crate::lsq::NormalEquations;
 use crate::simd::{Work, vectorized};
 
-/// Columns that are no coefficients: the focal length, the attitude, and the residual itself.
+/// Number of columns that are not coefficients: the focal length, the attitude, and the residual itself.
 pub(super) const UNPLACED: usize = 1 + ATTITUDE + 1;
-/// The same with the placement of the detector, before the attitude.
+/// The same number with the placement of the detector, whose columns precede the attitude.
 pub(super) const PLACED: usize = UNPLACED + PLACEMENT;
 
-/// Sums over stars, for [`UNPLACED`] or [`PLACED`] columns beside the coefficients.
+/// Sums over stars, for the coefficients and [`UNPLACED`] or [`PLACED`] other columns.
 pub(super) struct Moments<const N: usize> {
     degree: usize,
     focal_length: f64,
     scale: f64,
     /// x^p y^q of one star, by degree, up to twice that of the polynomial.
     monomials: Vec<f64>,
-    /// Sums of them times the elements xx, xy and yy of the weight matrix.
+    /// Sums of the monomials times the elements xx, xy and yy of the weight matrix.
     squares: [Vec<f64>; 3],
-    /// Sums of those up to the polynomial's degree times the x and y of the other columns, weighted.
+    /// Sums of the monomials up to the polynomial's degree times the weighted x and y of the other columns.
     crosses: [[Vec<f64>; 2]; N],
     others: NormalEquations,
 }
 
 impl<const N: usize> Moments<N> {
-    /// No stars yet, for a polynomial of this degree in pixels over `scale`.
+    /// Empty sums, for a polynomial of this degree in pixels over `scale`.
     pub(super) fn new(degree: usize, focal_length: f64, scale: f64) -> Self {
         let sums = |degree| vec![0.0; index(0, degree) + 1];
         Self {
@@ -44,7 +44,7 @@ impl<const N: usize> Moments<N> {
         }
     }
 
-    /// Adds to the cost alone.
+    /// Adds to the cost only.
     pub(super) fn add_cost(&mut self, cost: f64) {
         self.others.add_cost(cost);
     }
@@ -69,7 +69,7 @@ impl<const N: usize> Moments<N> {
         vectorized(Sums { moments: self, point, square, crosses });
     }
 
-    /// The normal equations of some intrinsics, the placement if it is among the columns, and the attitude.
+    /// The normal equations for some intrinsics, the placement (if the columns include it) and the attitude.
     pub(super) fn equations(&self, parameters: &Parameters) -> NormalEquations {
         let columns: Vec<Column> = parameters.columns().chain((1..N - 1).map(Column::Other)).collect();
         let element = |i: usize, j: usize| match (columns[i], columns[j]) {
@@ -88,12 +88,12 @@ impl<const N: usize> Moments<N> {
     }
 }
 
-/// Place of x^p y^q among the monomials: 1, x, y, x², xy, y², …
+/// Index of x^p y^q among the monomials: 1, x, y, x², xy, y², …
 fn index(p: usize, q: usize) -> usize {
     (p + q) * (p + q + 1) / 2 + q
 }
 
-/// Adds one star to the sums that are long.
+/// Adds one star to the long sums.
 struct Sums<'a, const N: usize> {
     moments: &'a mut Moments<N>,
     point: Point,
@@ -104,7 +104,7 @@ struct Sums<'a, const N: usize> {
 impl<const N: usize> Work for Sums<'_, N> {
     type Output = ();
 
-    // As its trait asks: it is compiled for the instructions of this machine.
+    // `Work` requires inlining, so that the code is compiled for the instructions of this machine.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn call(self) {
@@ -130,7 +130,7 @@ impl<const N: usize> Work for Sums<'_, N> {
     }
 }
 
-// Part of work that is compiled for the instructions of this machine.
+// Inlined into `Work`, which is compiled for the instructions of this machine.
 #[allow(clippy::inline_always)]
 #[inline(always)]
 fn add(sums: &mut [f64], monomials: &[f64], weight: f64) {

@@ -19,21 +19,21 @@ enum Parameter {
     FocalLength,
     CenterX,
     CenterY,
-    /// Coefficient number `.0` of u (A) and v (B), of x^p y^q.
+    /// Coefficient of x^p y^q in u (A) or v (B): its number, p and q.
     A(usize, usize, usize),
     B(usize, usize, usize),
-    /// k₁ to k₄.
+    /// Radial coefficient, k₁ to k₄.
     Radial(usize),
-    /// p₁, p₂.
+    /// Decentring coefficient, p₁ or p₂.
     Decentring(usize),
 }
 
-/// Derivative of a position by a parameter of a polynomial.
+/// Kind of the derivative of a position by one parameter of a polynomial lens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
-    /// x^p y^q of the scaled pixel, along one axis: its number, p and q.
+    /// x^p y^q of the scaled pixel along one axis: the number of the axis, p and q.
     Power(usize, usize, usize),
-    /// Something else, by its number: the focal length is the first.
+    /// Any other derivative, by its number; the focal length has number 0.
     Other(usize),
 }
 
@@ -41,7 +41,8 @@ pub(super) enum Column {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Parameters {
     intrinsics: Vec<Parameter>,
-    /// Detectors from number 1 on that are free; number 0 is the reference, and all others are placed relative to it.
+    /// Number of detectors with a free placement, from detector 1 on. Detector 0 is the reference, and all
+    /// others are placed relative to it.
     placed: usize,
 }
 
@@ -50,7 +51,7 @@ impl Parameters {
         Self { intrinsics, placed: 0 }
     }
 
-    /// All parameters of a model, those that describe the coarser features first.
+    /// All parameters of a model, those of coarse features first.
     pub(super) fn of(model: Model) -> Self {
         let mut all = vec![Parameter::FocalLength];
         match model {
@@ -80,14 +81,14 @@ impl Parameters {
         Self::intrinsic(Vec::new())
     }
 
-    /// The same intrinsics, and the placements of all but the first of so many detectors.
+    /// The same intrinsics, with the placements of all but the first of `detectors` detectors.
     pub(super) fn with_detectors(self, detectors: usize) -> Self {
         Self { placed: detectors - 1, ..self }
     }
 
-    /// Growing subsets of a model's parameters that lead a fit from a pinhole to the whole model, each from
-    /// where the one before ended: coarse terms first, so that wrong matches are found out before the model is
-    /// flexible enough to follow them.
+    /// Growing subsets of a model's parameters, for a fit from a pinhole to the whole model. Each stage
+    /// starts where the preceding one ended. Coarse terms come first, so that wrong matches are detected
+    /// before the model is flexible enough to follow them.
     pub(super) fn stages(model: Model) -> Vec<Self> {
         let all = Self::of(model);
         let coarse = |parameter: &Parameter, degree: usize| match *parameter {
@@ -113,22 +114,22 @@ impl Parameters {
         })
     }
 
-    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
+    /// The parameters of a distortion model that have these names, in the order of [`Parameters::of`].
     pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
         let all = Self::all(distortion);
         let known = all.intrinsics.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
         Self::intrinsic(known.map(|(parameter, _)| *parameter).collect())
     }
 
-    /// Without the optical centre.
+    /// The same parameters without the optical centre.
     pub(super) fn without_center(&self) -> Self {
         let center = [Parameter::CenterX, Parameter::CenterY];
         let intrinsics = self.intrinsics.iter().copied().filter(|p| !center.contains(p)).collect();
         Self { intrinsics, placed: self.placed }
     }
 
-    /// The highest degree of polynomial terms; `None` if there are none, or other intrinsics than these and the focal
-    /// length.
+    /// Highest degree of the polynomial terms; `None` if there are none, or if any other intrinsic besides
+    /// the focal length is free.
     pub(super) fn degree(&self) -> Option<usize> {
         let columns = self.columns().map(|column| match column {
             Column::Power(_, p, q) => p + q,
@@ -139,7 +140,7 @@ impl Parameters {
         columns.max().filter(|&degree| degree > 0 && self.intrinsics.iter().all(polynomial))
     }
 
-    /// Derivatives by the intrinsics of a polynomial.
+    /// Kinds of the derivatives by the intrinsics of a polynomial lens.
     pub(super) fn columns(&self) -> impl Iterator<Item = Column> {
         self.intrinsics.iter().map(|parameter| match *parameter {
             Parameter::A(_, p, q) => Column::Power(0, p, q),
@@ -157,14 +158,15 @@ impl Parameters {
         self.intrinsics.len()
     }
 
-    /// Where the parameters of a detector's placement are; nowhere for the reference, or one that is known.
+    /// Indices of the parameters of a detector's placement; empty if the placement is not free.
     pub(super) fn placement(&self, detector: usize) -> Range<usize> {
         let free = (1..=self.placed).contains(&detector);
         let first = if free { self.intrinsics.len() + PLACEMENT * (detector - 1) } else { 0 };
         first..first + if free { PLACEMENT } else { 0 }
     }
 
-    /// Names as a user knows them: `focal_length_px`, `optical_center_x`, `A_20`, `k1`, `detector_1_shift_x_px`, …
+    /// Names in the user interface: `focal_length_px`, `optical_center_x`, `A_20`, `k1`,
+    /// `detector_1_shift_x_px`, …
     pub(super) fn names(&self) -> Vec<String> {
         let placement = ["shift_x_px", "shift_y_px", "rotation_rad"];
         let places = (1..=self.placed).flat_map(|d| placement.map(|name| format!("detector_{d}_{name}")));
@@ -185,8 +187,8 @@ impl Parameters {
 
     /// Derivatives of `undistort(pixel - centre) - f · projected` in the ideal plane by every intrinsic.
     ///
-    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `projected` the
-    /// star's image in focal lengths with the parity applied.
+    /// `point` is the pixel relative to the optical centre, `jacobian` is the Jacobian of `undistort` at
+    /// `point`, and `projected` is the star's image in focal lengths with the parity applied.
     pub(super) fn derivatives(
         &self,
         camera: &CameraModel,
@@ -234,7 +236,7 @@ impl Parameters {
         self.intrinsics.iter().map(value).collect()
     }
 
-    /// The optics moved by `delta`; `None` where there are no such optics.
+    /// The optics moved by `delta`; `None` if the result is not valid.
     pub(super) fn stepped_optics(&self, optics: &Optics, delta: &DVector<f64>) -> Option<Optics> {
         let camera = self.stepped(&optics.camera, delta)?;
         let moved = |(detector, placement): (usize, &Placement)| {
@@ -251,7 +253,7 @@ impl Parameters {
         sound.then_some(Optics { camera, rig })
     }
 
-    /// The camera moved by `delta`; `None` where there is no such camera.
+    /// The camera moved by `delta`; `None` if the result is not valid.
     pub(super) fn stepped(&self, camera: &CameraModel, delta: &DVector<f64>) -> Option<CameraModel> {
         if self.intrinsics.is_empty() {
             return Some(camera.clone());

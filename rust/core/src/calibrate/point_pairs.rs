@@ -1,7 +1,7 @@
-//! Resection: a camera from pixels of points whose places are known, for laboratory and terrestrial cameras.
+//! Resection: fits a camera to pixels of points with known positions, for laboratory and terrestrial cameras.
 //!
-//! The direct linear transform gives a pinhole to start from, least squares over the residuals in pixels the
-//! rest.
+//! The direct linear transform gives a pinhole to start from; least squares over the residuals in pixels
+//! refines it.
 
 mod direct;
 
@@ -19,23 +19,23 @@ use crate::geometry::sphere::Direction;
 use crate::lsq::small::{inverse, multiply};
 use crate::lsq::{NormalEquations, Options, Problem, minimize};
 
-/// Steps at most; from a pinhole to a strongly distorted lens it takes some twenty.
+/// Maximum number of steps. From a pinhole to a strongly distorted lens, the fit takes about twenty.
 const MAX_ITERATIONS: usize = 200;
-/// Parameters of the position.
+/// Number of parameters of the position.
 const POSITION: usize = 3;
 
-/// A camera among points.
+/// A camera with its attitude and position relative to points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resection {
     /// The optics.
     pub camera: CameraModel,
-    /// From the axes of the points to the camera's.
+    /// Rotation from the axes of the points to the camera's.
     pub attitude: Attitude,
-    /// Position in units of the points; `None` if these are directions.
+    /// Position in units of the points; `None` if the points are directions.
     pub position: Option<Vector3<f64>>,
 }
 
-/// Intrinsics that may be fitted beside attitude and position.
+/// Intrinsics that may be fitted in addition to attitude and position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freedom {
     /// Focal length.
@@ -59,7 +59,7 @@ impl Freedom {
         all.into_iter().filter(|(free, _)| *free).map(|(_, name)| name.into()).collect()
     }
 
-    /// The optics with a radial lens if its coefficients are free.
+    /// The optics, with a radial distortion added if its coefficients are free.
     fn lens(self, camera: CameraModel) -> Result<CameraModel> {
         match camera.distortion() {
             Distortion::None if self.radial.contains(&true) => {
@@ -76,14 +76,16 @@ impl Freedom {
     }
 }
 
-/// A radial lens without distortion, yet.
+/// A radial distortion with zero coefficients.
 fn radial(scale: f64) -> Result<Distortion> {
     Ok(Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?))
 }
 
 impl Resection {
-    /// Attitude, position and, of a pinhole without `camera`, focal length by the direct linear transform; if `far`, the
-    /// points are directions.
+    /// Estimates a camera by the direct linear transform: attitude, position and, without `camera`, focal
+    /// length.
+    ///
+    /// If `far`, the points are directions.
     ///
     /// # Errors
     /// [`Error::Undetermined`] if the points are too few, or lie in a plane.
@@ -101,7 +103,7 @@ impl Resection {
         Ok(Self { camera, attitude: found.attitude, position: found.position })
     }
 
-    /// Fits attitude, position and what is free of the optics, from here on.
+    /// Fits attitude, position and the free intrinsics, starting from this resection.
     ///
     /// # Errors
     /// [`Error::Undetermined`] if points are not seen by the camera, or do not determine it.
@@ -123,14 +125,14 @@ impl Resection {
         Ok(outcome.state)
     }
 
-    /// A point from the camera, in its own axes: its distance and direction.
+    /// Distance of a point from the camera, and its direction in the camera's axes.
     fn ray(&self, point: &[f64; 3]) -> (f64, Direction) {
         let offset = Vector3::from(*point) - self.position.unwrap_or_default();
         let distance = offset.norm();
         (distance, self.attitude.to_camera(&(offset / distance)))
     }
 
-    /// Pixel that sees a direction in the camera's axes, however far from the image.
+    /// Pixel that sees a direction in the camera's axes, even if the pixel is far outside the image.
     fn pixel(&self, direction: &Direction) -> Option<Point> {
         let [x, y] = self.camera.distortion().distort(self.camera.direction_to_ideal(direction)?)?;
         let [cx, cy] = self.camera.optical_center();
@@ -138,7 +140,8 @@ impl Resection {
     }
 }
 
-/// The pairs, and what is free of the optics: its parameters are followed by the attitude's and the position's.
+/// The pairs of pixels and points, and the free intrinsics. The parameters of attitude and position follow
+/// these.
 struct Pairs<'a> {
     pixels: &'a [Point],
     points: &'a [[f64; 3]],
@@ -158,12 +161,12 @@ impl Pairs<'_> {
         derivatives(&residual, &self.parameters, camera, direct);
         let turned = &direct[intrinsics..];
         for (k, slope) in position.iter_mut().enumerate() {
-            // A step of the camera turns the direction by its part across, over the distance.
+            // A step of the camera turns the direction by the transverse part of the step over the distance.
             let step = state.attitude.to_camera(&Vector3::ith(k, 1.0));
             let turn = direction.cross(&step) / -distance;
             *slope = [0, 1].map(|axis| (0..ATTITUDE).map(|j| turned[j][axis] * turn[j]).sum());
         }
-        // The pixel moves against the derivative of the miss.
+        // The pixel moves opposite to the derivative of the miss.
         let to_detector = inverse(&residual.jacobian);
         for slope in slopes.iter_mut() {
             *slope = multiply(&to_detector, [-slope[0], -slope[1]]);

@@ -1,4 +1,4 @@
-//! The result of a calibration, worked out from the fit.
+//! Computes the result of a calibration from the finished fit.
 
 use std::fmt;
 
@@ -21,8 +21,9 @@ use crate::geometry::sphere::Direction;
 use crate::lsq::groups::Reduced;
 use crate::lsq::small::determinant;
 
-/// A fit whose residuals are more than this many times the errors of the positions is none, however little it still
-/// changes: matches or model are wrong. Errors of real star images are up to a few times what is said of them.
+/// Largest ratio of the residuals to the errors of the positions in a converged fit. Above it, the matches or
+/// the model are wrong, even if the fit no longer changes. Errors of real star images are up to a few times
+/// the stated ones.
 pub const MAX_MISFIT: f64 = 10.0;
 /// Points per side of the grid on which the fitted distortion is checked for folds.
 const FOLD_GRID: u32 = 33;
@@ -32,29 +33,29 @@ const FOLD_GRID: u32 = 33;
 pub struct CalibrationResult {
     /// The camera model.
     pub camera: CameraModel,
-    /// The detectors behind it; of a calibration of one camera, itself.
+    /// The detectors behind the camera; in a calibration of one camera, its only detector.
     pub rig: Rig,
-    /// One for each frame given, in order.
+    /// One fit for each given frame, in order.
     pub frames: Vec<FrameFit>,
-    /// RMS distance between the matched stars (the final inliers) and where the frames' own solutions put them; `None` if
-    /// they put none anywhere.
+    /// RMS distance in pixels between the measured positions of the final inliers and those modelled by the
+    /// frames' own solutions; `None` if the solutions model no position.
     pub rmse_before_px: Option<f64>,
-    /// RMS distance between the same stars and where the fitted model puts them.
+    /// RMS distance in pixels between the same measured positions and those modelled by the fitted camera.
     pub rmse_after_px: f64,
     /// Matches that the fit used.
     pub num_inliers: usize,
-    /// Matches that it left out, those of rejected frames included.
+    /// Matches that the fit excluded, including those of rejected frames.
     pub num_outliers: usize,
     /// Steps of the fit.
     pub iterations: usize,
-    /// Whether steps and inliers came to rest, and the residuals are not far above the errors of the positions
-    /// ([`CalibrationResult::misfit`] of at most [`MAX_MISFIT`]).
+    /// Whether the steps and the set of inliers have settled, and the residuals are not far above the errors
+    /// of the positions ([`CalibrationResult::misfit`] of at most [`MAX_MISFIT`]).
     pub converged: bool,
     /// Standard deviation of the residuals per axis: in pixels, or, if the positions came with covariances, in units
     /// of these.
     pub noise: f64,
-    /// The residuals over the errors that the positions came with, or over the noise that was given; `None` where neither
-    /// is known. About 1 if all is well.
+    /// Ratio of the residuals to the given errors of the positions, or to the given noise; about 1 if all is
+    /// well. `None` if neither is known.
     pub misfit: Option<f64>,
     /// Names of the fitted parameters, in the order of the covariance.
     pub parameter_names: Vec<String>,
@@ -64,8 +65,9 @@ pub struct CalibrationResult {
     pub covariance: DMatrix<f64>,
     /// Condition number of the problem with all parameters scaled to the same information.
     pub condition_number: f64,
-    /// If asked for: for every star of every frame the length in pixels of its residual when it is left out, by a fit to
-    /// the other frames (of one or two frames: to the other stars); NaN for stars that the fit did not use.
+    /// If requested: for every star of every frame, the length in pixels of its residual when the star is
+    /// held out. The fit then uses the other frames, or, with one or two frames, the other stars. NaN for
+    /// stars that the fit did not use.
     pub held_out: Option<Vec<Vec<f64>>>,
 }
 
@@ -87,11 +89,12 @@ impl CalibrationResult {
     }
 }
 
-/// Covariance (xx, xy, yy) in square pixels of where a calibrated model puts the stars that pixels of a frame see.
+/// Covariance (xx, xy, yy), in square pixels, of the positions at which a calibrated model images the stars
+/// that pixels of a frame see.
 ///
-/// `joint` is [`CalibrationResult::joint_covariance`] of the frame, for the parameters of these names. The result holds
-/// the uncertainty of intrinsics and attitude, not that of a measured position; NaN where the distortion folds
-/// over.
+/// `joint` is the [`CalibrationResult::joint_covariance`] of the frame, for the parameters `parameter_names`.
+/// The result includes the uncertainty of the intrinsics and the attitude, but not that of a measured
+/// position. It is NaN where the distortion folds over.
 pub fn model_covariance(
     camera: &CameraModel,
     parameter_names: &[String],
@@ -116,38 +119,39 @@ pub fn model_covariance(
     Ok(pixels.iter().map(covariance).collect())
 }
 
-/// One frame's part in a calibration.
+/// Fit of one frame in a calibration.
 #[derive(Debug, Clone)]
 pub struct FrameFit {
-    /// Attitude with the fitted camera; for a rejected frame the one it came with.
+    /// Attitude with the fitted camera; for a rejected frame, that of its solution.
     pub attitude: Attitude,
-    /// Covariance of a small rotation about the camera's axes (rad²), the intrinsics' uncertainty included.
+    /// Covariance of a small rotation about the camera's axes (rad²), including the uncertainty of the
+    /// intrinsics.
     pub attitude_covariance: Matrix3<f64>,
-    /// Measured minus modelled position of every match in pixels; NaN where the model has none.
+    /// Measured minus modelled position of every match in pixels; NaN where the model gives none.
     pub residuals: Vec<Point>,
-    /// Which matches the fit used.
+    /// Whether the fit used each match.
     pub inliers: Vec<bool>,
-    /// RMS length of the inliers' residuals; `None` without inliers.
+    /// RMS length of the inliers' residuals in pixels; `None` without inliers.
     pub rmse_px: Option<f64>,
-    /// Why the frame took no part, if so.
+    /// Why the frame was rejected; `None` if it was not.
     pub rejected: Option<Rejection>,
     /// Covariance of the fitted parameters (rows) with the small rotation (columns); zero for a rejected frame.
     pub cross_covariance: DMatrix<f64>,
 }
 
-/// Why a frame took no part in a calibration.
+/// Why a frame was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
     /// Too few matched stars, or all in one place.
     TooFewStars {
-        /// How many there are.
+        /// Number of matched stars.
         stars: usize,
     },
     /// Most matches disagree with the model that fits the other frames.
     PoorFit {
-        /// Matches that agree.
+        /// Number of matches that agree.
         inliers: usize,
-        /// All matches.
+        /// Number of all matches.
         stars: usize,
     },
 }
@@ -165,13 +169,13 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// Measured minus modelled position; NaN where the model has none.
+/// Measured minus modelled position; NaN where the model gives none.
 fn reprojection(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &Direction) -> Point {
     let modelled = camera.direction_to_pixel(&attitude.to_camera(sky)).unwrap_or([f64::NAN; 2]);
     [pixel[0] - modelled[0], pixel[1] - modelled[1]]
 }
 
-/// RMS length of finite residuals; `None` of none.
+/// RMS length of the finite residuals; `None` if there are none.
 fn rms(residuals: impl Iterator<Item = Point>) -> Option<f64> {
     let (sum, n) = residuals
         .map(|[x, y]| x * x + y * y)
@@ -180,13 +184,13 @@ fn rms(residuals: impl Iterator<Item = Point>) -> Option<f64> {
     (n > 0).then(|| (sum / n as f64).sqrt())
 }
 
-/// The inverse normal matrix, and the variance by which it becomes a covariance.
+/// The inverse normal matrix, and the variance that scales it to a covariance.
 struct Scaled<'a> {
     inverse: &'a DMatrix<f64>,
     variance: f64,
 }
 
-/// One frame's part in a finished fit.
+/// Fit of one frame, from the finished joint fit.
 fn frame_fit(
     given: &Given<'_>,
     fitter: &Fitter<'_>,
@@ -283,8 +287,8 @@ pub(super) fn summarize(
     })
 }
 
-/// A distortion that folds over within the image was not determined by the stars there. The image of a fisheye is
-/// taken to end where its stars do.
+/// Fails if the distortion folds over within the image, because the stars there did not determine it. The
+/// image of a fisheye is taken to end at its outermost inlier.
 fn check_folds(given: &[Given<'_>], fitter: &Fitter<'_>) -> Result<()> {
     let Optics { camera, rig } = &fitter.state.shared;
     let [cx, cy] = camera.optical_center();

@@ -1,12 +1,12 @@
-//! Calibration of a rig: the detectors are placed, and the whole focal plane is then fitted as one camera's.
+//! Calibrates a rig: places the detectors, and then fits the whole focal plane as one camera.
 //!
-//! The first guess of a placement compares the attitudes with which detectors were solved in the same exposure; they
-//! know nothing of the distortion, so it is off by as much as that moves stars. A coarse fit, in which the placements
-//! are free, brings them to where the middle of the focal plane is known to a pixel. About it the whole model is
-//! fitted, from a pinhole on.
+//! The first guess of a placement compares the attitudes with which the detectors were solved in the same
+//! exposure. These attitudes ignore the distortion, so the guess is wrong by as much as the distortion moves
+//! stars. A coarse fit with free placements then finds the middle of the focal plane to a pixel. About this
+//! middle, the whole model is fitted, starting from a pinhole.
 //!
-//! A shift of all detectors is a pointing and a common rotation a roll of every exposure: the reference detector stays
-//! where it is.
+//! A shift of all detectors is equivalent to a change of the pointing, and a common rotation to a roll of
+//! every exposure. Therefore the reference detector stays fixed.
 
 #[cfg(test)]
 mod tests;
@@ -29,22 +29,23 @@ use crate::monitor::Monitor;
 /// The matched stars of one exposure, by detector; `None` where a detector has no solution.
 pub type Exposure<'a> = Vec<Option<&'a MatchedStars>>;
 
-/// Stages of growing parameters after which placements tell where the middle of the focal plane is.
+/// Number of stages of growing parameters after which the placements give the middle of the focal plane.
 const PLACING_STAGES: usize = 2;
-/// Marks per side of a detector by which two placements are compared, and how far from its centre the outermost are, in
-/// image sizes.
+/// Two placements are compared at marks on a detector: marks per side ([`MARKS`]), and distance of the
+/// outermost marks from its centre ([`REACH`]), in image sizes.
 const MARKS: usize = 5;
 const REACH: f64 = 0.4;
 
 /// Fits one lens and the placements of the detectors behind it to the matched stars of many exposures.
 ///
-/// All exposures are of the same detectors, in the same order; the first is the reference. The result's camera is that
-/// of the focal plane ([`CalibrationResult::rig`]), and its frames are the exposures. `start` is a calibration of the same
-/// exposures from which to go on with the whole model at once, rather than from a pinhole. `places` tells how the stars
-/// of each exposure are displaced; without it, as they were when they were matched.
+/// All exposures have the same detectors, in the same order; the first is the reference. The result's camera
+/// is that of the focal plane ([`CalibrationResult::rig`]), and its frames are the exposures. `start` is a
+/// calibration of the same exposures. If it is given, the whole model is fitted from there at once, rather
+/// than from a pinhole. `places` gives the displacement of the stars in each exposure; by default it is that
+/// with which they were matched.
 ///
-/// [`Error::Undetermined`] when a detector is in no exposure with others that lead to the reference, and as
-/// [`calibrate`](super::calibrate()).
+/// Returns [`Error::Undetermined`] when a detector shares no exposure with the reference, directly or through
+/// other detectors, and in the same cases as [`calibrate`](super::calibrate()).
 pub fn calibrate_rig(
     exposures: &[Exposure<'_>],
     places: Option<&[ApparentPlace]>,
@@ -75,7 +76,7 @@ pub fn calibrate_rig(
     }
 }
 
-/// Makes all exposures ready, each with the place given for it, or those of its detectors.
+/// Prepares all exposures, each with the apparent place given for it, or those of its detectors.
 fn prepare_exposures(given: &[Given<'_>], places: Option<&[ApparentPlace]>) -> Result<Vec<Frame>> {
     if let Some(places) = places.filter(|places| places.len() != given.len()) {
         return Err(Error::argument(
@@ -111,7 +112,7 @@ fn alone(detector: usize) -> Error {
     ))
 }
 
-/// A pinhole for the whole focal plane with the detectors in place, and the exposures' attitudes.
+/// A pinhole for the whole focal plane with placed detectors, and the exposures' attitudes.
 fn placed(
     given: &[Given<'_>],
     frames: &[Frame],
@@ -138,7 +139,7 @@ fn placed(
 fn first_placements(given: &[Given<'_>], sizes: &[[u32; 2]]) -> Result<Vec<Placement>> {
     let mut found = vec![None; sizes.len()];
     found[0] = Some(Placement::default());
-    // From the reference to those that share an exposure with it, and on from these.
+    // Place the detectors that share an exposure with the reference, then those that share one with these.
     while let Some(open) = (0..sizes.len()).find(|&d| found[d].is_none()) {
         let next: Vec<(usize, Placement)> = (open..sizes.len())
             .filter(|&d| found[d].is_none())
@@ -154,8 +155,9 @@ fn first_placements(given: &[Given<'_>], sizes: &[[u32; 2]]) -> Result<Vec<Place
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The placement of a detector, as its exposures with detectors that are placed tell in the median; those with the first
-/// of them, as all are then compared with the same.
+/// Median placement of a detector, over its exposures with a placed detector.
+///
+/// Only exposures with the first such detector are used, so that all compare with the same one.
 fn beside(
     given: &[Given<'_>],
     detector: usize,
@@ -172,7 +174,7 @@ fn beside(
         let first = told.first()?;
         let middle =
             |value: &dyn Fn(&Placement) -> f64| median(&mut told.iter().map(value).collect::<Vec<_>>());
-        // Angles about the first one's, so that none is a whole turn off.
+        // Angles relative to the first one, so that none is a whole turn off.
         let turned = |p: &Placement| {
             let (sin, cos) = (p.rotation() - first.rotation()).sin_cos();
             first.rotation() + sin.atan2(cos)
@@ -181,7 +183,7 @@ fn beside(
     })
 }
 
-/// The placement of a detector from its attitude and that of one that is placed, without distortion.
+/// The placement of a detector, from its attitude and that of a placed detector, without distortion.
 fn relative(
     own: &MatchedStars,
     size: [u32; 2],

@@ -1,11 +1,12 @@
-//! How large residuals are, here and there on the detector.
+//! Measures the scale of the residuals in each part of the detector.
 //!
-//! A model that is too stiff for the lens misses stars by more in the corners than in the middle. Judged by one scale
-//! for all, the corners would be thrown out as wrong matches and the fit would never learn of them. So a residual is
-//! judged by the larger of two medians: that of all stars and that of its part of the detector. But only within
-//! limits: where a whole part is matched wrongly, as in the corners of a frame solved without its distortion, its
-//! own median would let everything pass. The limits narrow once the whole model is fitted: what it leaves in a part is
-//! then little more than elsewhere, or wrong.
+//! A model that is too stiff for the lens has larger residuals in the corners than in the middle. With one
+//! scale for all stars, the matches in the corners would be excluded as wrong, and the fit would never adapt
+//! to the corners. Therefore a residual is compared with the larger of two medians: that of all stars, and
+//! that of its part of the detector. The median of a part is limited: where all matches of a part are wrong,
+//! as in the corners of a frame solved without its distortion, an unlimited median would accept all of them.
+//! The limit is lowered once the whole model is fitted. The residuals of a part are then little larger than
+//! elsewhere, or the matches are wrong.
 
 use super::Rejection;
 use super::frame::{Frame, Misses};
@@ -13,27 +14,27 @@ use crate::geometry::distortion::Point;
 use crate::geometry::rig::Rig;
 use crate::lsq::robust::{clipped_variance, planar_scale};
 
-/// Stars a part of the detector should have on average.
+/// Average number of stars per cell of the detector.
 const STARS_PER_CELL: usize = 60;
-/// A part with fewer has no say.
+/// A cell with fewer stars has no scale of its own.
 const MIN_STARS_PER_CELL: usize = 20;
-/// Parts per side at most.
+/// Maximum number of cells per side.
 const MAX_CELLS_PER_SIDE: usize = 12;
-/// A part is judged by at most this many times the scale of all: where a model is stiff, misfits are a few times the
-/// noise; beyond, most of the part's matches are wrong.
+/// Initial limit of the scale of a cell, in units of the overall scale. Where a model is too stiff, its
+/// residuals are a few times the noise; where they are larger, most matches of the cell are wrong.
 const MAX_LOCAL_EXCESS: f64 = 5.0;
-/// The limit is lowered by this factor at a time ...
+/// Factor by which the limit is lowered in each round of clipping.
 const TIGHTENING: f64 = 0.8;
-/// ... down to this: the noise of star images that are worse in the corners.
+/// Lowest limit. It allows for star images that are worse in the corners.
 const LEAST_LOCAL_EXCESS: f64 = 2.0;
-/// Scales below this many pixels are rounding.
+/// Scales below this many pixels are rounding errors.
 pub(super) const SMALLEST_SCALE: f64 = 1e-8;
 
 /// The cell of the detector in which each star of each frame lies.
 pub(super) struct Cells {
     count: usize,
     cell: Vec<Vec<usize>>,
-    /// Times the scale of all by which a part is judged at most.
+    /// Limit of the scale of a cell, in units of the overall scale.
     excess: f64,
 }
 
@@ -42,12 +43,12 @@ pub(super) struct Cells {
 pub(super) struct Scales {
     /// Over the whole detector.
     pub(super) overall: f64,
-    /// In each cell, nowhere smaller than overall.
+    /// In each cell; at least the overall one.
     local: Vec<f64>,
 }
 
 impl Cells {
-    /// Cells of the camera's image.
+    /// Divides the camera's image into cells.
     pub(super) fn new(frames: &[Frame], rig: &Rig, image_size: [u32; 2]) -> Self {
         let stars: usize = frames.iter().map(|f| f.pixels.len()).sum();
         let side = (stars / STARS_PER_CELL).isqrt().clamp(1, MAX_CELLS_PER_SIDE);
@@ -62,12 +63,12 @@ impl Cells {
         Self { count: side * side, cell: frames.iter().map(cell).collect(), excess: MAX_LOCAL_EXCESS }
     }
 
-    /// Lets parts differ less from all than before.
+    /// Lowers the limit of the scales of cells.
     pub(super) fn tighten(&mut self) {
         self.excess = (TIGHTENING * self.excess).max(LEAST_LOCAL_EXCESS);
     }
 
-    /// Scales from the residuals' lengths in the frames that are not rejected.
+    /// Measures the scales from the residual lengths of the frames that are not rejected.
     pub(super) fn scales(&self, misses: &[Misses], rejections: &[Option<Rejection>]) -> Scales {
         let mut all = Vec::new();
         let mut parts = vec![Vec::new(); self.count];
@@ -96,20 +97,20 @@ impl Cells {
         Scales { overall: scale, local: vec![scale; self.count] }
     }
 
-    /// The scale by which a star is judged.
+    /// The scale of the cell of a star.
     pub(super) fn at(&self, scales: &Scales, frame: usize, star: usize) -> f64 {
         scales.local[self.cell[frame][star]]
     }
 }
 
-/// Sums over weighted stars that tell how large their residuals are.
+/// Sums over weighted stars that measure the size of their residuals.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spread {
-    /// Stars that count.
+    /// Number of stars with a weight above zero.
     pub stars: usize,
-    /// Sum of their weights.
+    /// Sum of the weights.
     pub weight: f64,
-    /// Sum of the squares of weight times whitened residual.
+    /// Sum of the squares of weight times length of the whitened residual.
     pub square_pull: f64,
 }
 
@@ -121,10 +122,10 @@ impl Spread {
         self.square_pull += other.square_pull;
     }
 
-    /// Variance per axis of a whitened residual, when this many unknowns were fitted.
+    /// Variance per axis of a whitened residual after a fit of this many unknowns.
     ///
-    /// The mean square pull (weight times residual) over the mean weight (Huber 1981, section 7.6), corrected for what
-    /// the weights take from normal residuals.
+    /// The mean square pull (weight times residual) divided by the mean weight (Huber 1981, section 7.6),
+    /// corrected for the part that the weights take from normal residuals.
     pub fn variance(&self, unknowns: usize, sigma_clip: f64) -> f64 {
         let count = self.stars as f64;
         let freedom = (1.0 - unknowns as f64 / (2.0 * count)).max(1.0 / (2.0 * count));

@@ -1,10 +1,11 @@
-//! The lens of one frame, from matches that are nearly right, in a few milliseconds.
+//! Fits the lens of one frame in a few milliseconds, from matches that are nearly right.
 //!
-//! A calibration leads every model from a pinhole on and repeats that for each order. Here the matches are those of a
-//! solution, and a start is known that is right to a fraction of a pixel. About it the equations of the largest
-//! polynomial are set up once, for five parts of the stars. A polynomial is linear in its coefficients: all lower orders
-//! are parts of these equations, with the coefficients that they lack at zero, and so is what each predicts of a part of
-//! the stars that it is fitted without. [`choose`](super::choice) takes the model from that, as for a calibration.
+//! A calibration fits every model in stages from a pinhole, and repeats this for each order. Here the matches
+//! are those of a solution, and the start is right to a fraction of a pixel. About this start, the equations
+//! of the largest polynomial are set up once, for each of five parts (folds) of the stars. A polynomial is
+//! linear in its coefficients. Therefore the equations of all lower orders are parts of these equations, with
+//! the missing coefficients at zero. The same equations also give the residuals that each order predicts for
+//! a held-out fold. [`choose`](super::choice) selects the model by these residuals, as in a calibration.
 
 use nalgebra::{DMatrix, DVector, Vector3};
 
@@ -25,41 +26,45 @@ use crate::lsq::robust::planar_scale;
 use crate::lsq::small::{inverse, multiply};
 use crate::lsq::{Loss, NormalEquations};
 
-/// Parts of the stars that are left out in turn.
+/// Number of parts (folds) of the stars that are held out in turn.
 const FOLDS: usize = 5;
-/// Steps of a fit, weights included; a start at a pinhole takes most of them.
+/// Maximum steps of a fit, reweighting included. A start at a pinhole needs most of them.
 const STEPS: usize = 6;
-/// Order of the polynomial that stands for a lens of another form.
+/// Order of the polynomial that approximates a lens of another form.
 const NEARLY: usize = 5;
-/// Orders of the equations from which a polynomial is chosen, each when those before have no room: few lenses ask for
-/// the highest, whose equations are the largest.
+/// Orders of the polynomials whose equations are set up to choose a model. The next order is set up only when
+/// a model has more parameters than the present equations: few lenses need the highest order, whose equations
+/// are the largest.
 const CHOICES: [usize; 3] = [NEARLY, 7, MAX_ORDER];
-/// Stars at which a lens of one form is fitted to one of another form, at most: noise does not trouble that fit.
+/// Maximum number of stars used to fit a lens of one form to a lens of another form. This fit has no noise,
+/// so few stars are enough.
 const IMITATED: usize = 64;
-/// Steps of a fit of the radial model, which is not linear.
+/// Maximum steps of the last stage of a radial fit, which is not linear.
 const RADIAL_STEPS: usize = 12;
-/// A step is the last when it lowers the sum of squares by less than this fraction: what is left to go is a hundredth of
-/// a standard error.
+/// A fit ends when a step lowers the sum of squares by less than this fraction. The remaining error is then a
+/// hundredth of a standard error.
 const CONVERGED: f64 = 1e-7;
-/// The same of a fit that tells which model is the better, and of one that tells where stars are to be looked for: what is
-/// left to go is far less than the noise of a star.
+/// The same limit for a fit that only serves to compare models ([`CHOOSING`]), and for one that only predicts
+/// where to search for other stars ([`LEADING`]). The remaining error is far below the noise of a star.
 const CHOOSING: f64 = 1e-3;
 const LEADING: f64 = 0.02;
-/// Loss by which residuals lose weight beyond a few standard deviations.
+/// Loss that lowers the weight of residuals beyond a few standard deviations.
 const LOSS: Loss = Loss::GemanMcClure;
-/// Smallest standard deviation by which they are judged, px; a fit that comes closer has ended.
+/// Smallest standard deviation by which residuals are weighted, px. A fit with smaller residuals has
+/// converged.
 const MIN_SIGMA_PX: f64 = 1e-7;
-/// The same where a lens of one form is fitted to one of another form.
+/// The same limit where a lens of one form is fitted to a lens of another form.
 const ALIKE_PX: f64 = 0.01;
-/// A lens is determined where its standard deviation is at most so many times that of the matches, or so many pixels.
+/// Largest standard deviation of a determined lens: this multiple of that of the matches ([`LOOSEST`]) or
+/// this many pixels ([`LOOSEST_PX`]), whichever is larger.
 const LOOSEST: f64 = 5.0;
 const LOOSEST_PX: f64 = 0.5;
-/// Points per side of the grid on which that is looked at.
+/// Points per side of the grid on which the standard deviation is tested.
 const GRID: u32 = 5;
-/// Share of the frame in which a lens has to be determined.
+/// Fraction of the frame in which a lens must be determined.
 const MIN_DETERMINED: f64 = 0.9;
 
-/// A camera and where it looks.
+/// A camera and its attitude.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) camera: CameraModel,
@@ -89,7 +94,7 @@ pub(crate) struct SingleFrame {
 }
 
 impl SingleFrame {
-    /// Matches at pixels, with the apparent directions of their stars.
+    /// Matches at `pixels`, with the apparent directions of their stars and the probability of each match.
     pub(crate) fn new(pixels: Vec<Point>, sky: Vec<Direction>, counts: Vec<f64>) -> Self {
         Self { frame: Frame::new(pixels, sky, None), counts, loss: LOSS, min_sigma: MIN_SIGMA_PX }
     }
@@ -99,25 +104,26 @@ impl SingleFrame {
         self.counts.len()
     }
 
-    /// Whether the matches are many enough for a model.
+    /// Whether there are enough matches for a model.
     pub(crate) fn bears(&self, model: Model) -> bool {
         2.0 * self.len() as f64 >= MIN_REDUNDANCY * (Parameters::of(model).len() + ATTITUDE) as f64
     }
 
-    /// The highest order of polynomials that the matches bear, up to a limit.
+    /// The highest polynomial order, up to a limit, for which there are enough matches.
     pub(crate) fn highest_order(&self, limit: usize) -> Option<usize> {
         (LOWEST_ORDER..=limit).rev().find(|&order| self.bears(Model::Polynomial { order }))
     }
 
-    /// Fits a model, from a camera that is nearly right, so that it tells where other stars are.
+    /// Fits a model, from a camera that is nearly right, well enough to predict where other stars are.
     pub(crate) fn lead(&self, model: Model, start: &View) -> Option<View> {
         self.fit(model, start, LEADING)
     }
 
-    /// Fits a model, until steps gain less than a fraction.
+    /// Fits a model until a step lowers the cost by less than the fraction `converged`.
     fn fit(&self, model: Model, start: &View, converged: f64) -> Option<View> {
         let mut view = self.start(model, start)?;
-        // A polynomial is linear; a radial lens needs its coarse terms first, unless it has them.
+        // A polynomial is linear. A radial lens is fitted in stages, coarse terms first, unless the start has
+        // them.
         let mut stages = vec![Parameters::of(model)];
         if model == Model::Radial && *start.camera.distortion() == Distortion::None {
             stages = Parameters::stages(model);
@@ -136,7 +142,7 @@ impl SingleFrame {
         Some(view)
     }
 
-    /// A camera of the model's form to start from: the given one, or one that sees the same.
+    /// A camera of the model's form to start from: the given one, or one that sees the same directions.
     fn start(&self, model: Model, start: &View) -> Option<View> {
         let View { camera, attitude } = start;
         if let Ok(raised) = start::raised(camera, model)
@@ -154,7 +160,7 @@ impl SingleFrame {
         Some(View { camera, attitude })
     }
 
-    /// A lens of the model's form that sees the same as another one where the stars are.
+    /// A lens of the model's form that sees the same directions as another lens where the stars are.
     fn imitated(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
         let some = self.frame.pixels.iter().copied().step_by(self.len().div_ceil(IMITATED).max(1));
         let pairs = some.map(|pixel| (pixel, camera.pixel_to_direction(pixel)));
@@ -167,7 +173,7 @@ impl SingleFrame {
         same.fit(model, &View { camera, attitude: *attitude }, LEADING)
     }
 
-    /// A polynomial that is nearly right, about which its equations are.
+    /// A polynomial lens that is nearly right, about which the equations are linearised.
     fn polynomial(&self, model: Model, start: &View) -> Option<View> {
         let raised = matches!(start.camera.distortion(), Distortion::Polynomial(_));
         if raised && start::raised(&start.camera, model).is_ok() {
@@ -209,7 +215,7 @@ impl SingleFrame {
         Ok((model, near.unwrap_or_else(|| start.clone())))
     }
 
-    /// Fits a model, and tells how well it is known; `None` if it is not determined nearly everywhere in the frame.
+    /// Fits a model and its covariance; `None` if the lens is not determined nearly everywhere in the frame.
     pub(crate) fn finish(&self, model: Model, start: &View) -> Option<SingleFit> {
         let view = self.fit(model, start, CONVERGED)?;
         let parameters = Parameters::of(model);
@@ -244,14 +250,14 @@ impl SingleFit {
     }
 }
 
-/// The equations of a model about a view.
+/// The normal equations of a model, linearised about a view.
 struct Linear<'a> {
     single: &'a SingleFrame,
     parameters: &'a Parameters,
     view: View,
-    /// Of every star: what the model leaves, and the matrix that brings it to the detector.
+    /// Residual of each star, and the matrix that maps it from the ideal plane to the detector.
     residuals: Vec<(Option<Residual>, Jacobian)>,
-    /// Of the stars of each fold, for the intrinsics and the attitude.
+    /// Normal equations of the stars of each fold, for the intrinsics and the attitude.
     folds: Vec<NormalEquations>,
     sigma: f64,
 }
@@ -289,7 +295,8 @@ impl<'a> Linear<'a> {
         Self { single, parameters, view, residuals, folds, sigma }
     }
 
-    /// The view after one step, and the fraction by which that lowers the cost; 0 of as good as none.
+    /// The view after one step, and the fraction by which the step lowers the cost. The fraction is 0 where
+    /// the residuals are below `min_sigma`.
     fn stepped(&self) -> Option<(View, f64)> {
         let equations = &self.folds[0];
         let delta = equations.solve(0.0);
@@ -298,7 +305,7 @@ impl<'a> Linear<'a> {
         Some((self.moved(&delta)?, gained))
     }
 
-    /// The view when the parameters and the attitude move.
+    /// The view with the parameters and the attitude moved by `delta`.
     fn moved(&self, delta: &DVector<f64>) -> Option<View> {
         let all = self.parameters.len();
         let camera = self.parameters.stepped(&self.view.camera, &delta.rows(0, all).into_owned())?;
@@ -306,7 +313,7 @@ impl<'a> Linear<'a> {
         Some(View { camera, attitude: self.view.attitude.rotated(&turn) })
     }
 
-    /// Derivatives of the stars of a fold along x and y, by all parameters and the attitude.
+    /// Derivatives of the residuals of a fold's stars, along x and y, by all parameters and the attitude.
     fn derivatives(&self, fold: usize) -> DMatrix<f64> {
         let columns = self.parameters.len() + ATTITUDE;
         let stars: Vec<usize> = (fold..self.residuals.len()).step_by(self.folds.len()).collect();
@@ -325,12 +332,13 @@ impl<'a> Linear<'a> {
     }
 }
 
-/// The equations of the largest model, for the choice of one that is part of it.
+/// The equations of the largest model, to choose one of the models that are part of it.
 struct Choice<'a> {
     linear: Linear<'a>,
-    /// Of all stars but those of each fold.
+    /// For each fold, the equations of all stars outside it.
     without: Vec<NormalEquations>,
-    /// Derivatives of the stars of each fold along x and y, by every parameter and the attitude.
+    /// For each fold, the derivatives of its stars' residuals along x and y by all parameters and the
+    /// attitude.
     derivatives: Vec<DMatrix<f64>>,
 }
 
@@ -349,7 +357,8 @@ impl<'a> Choice<'a> {
         Self { linear, without, derivatives }
     }
 
-    /// The model of the first so many parameters, the others zero, and what it predicts of the stars of each fold.
+    /// The model of the first `kept` parameters, with the others at zero, and its residuals for each held-out
+    /// fold.
     fn candidate(&self, kept: usize) -> Candidate {
         let Linear { single, residuals, .. } = &self.linear;
         let mut held_out = vec![f64::NAN; residuals.len()];
@@ -367,7 +376,7 @@ impl<'a> Choice<'a> {
         Candidate { held_out, parameters: kept, stars: single.len() }
     }
 
-    /// The step of the parameters by the equations of some stars that makes all but the first `kept` of them zero.
+    /// The step by the equations of some stars that sets all parameters but the first `kept` to zero.
     fn step(&self, equations: &NormalEquations, kept: usize) -> DVector<f64> {
         let Linear { parameters, view, .. } = &self.linear;
         let all = parameters.len();
@@ -383,7 +392,7 @@ impl<'a> Choice<'a> {
         delta
     }
 
-    /// Where a model that is part of the largest one ends, nearly.
+    /// The approximate result of a model that is part of the largest one.
     fn view(&self, model: Model) -> Option<View> {
         let mut all = self.without[0].clone();
         all.merge(&self.linear.folds[0]);
@@ -392,7 +401,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// The equations of some of the parameters, when the others move by what `delta` has for them.
+/// The equations of the parameters at `places`, when the other parameters move by their elements of `delta`.
 fn restricted(equations: &NormalEquations, places: &[usize], delta: &DVector<f64>) -> NormalEquations {
     let others: Vec<usize> =
         (0..delta.len()).filter(|k| places.binary_search(k).is_err() && delta[*k] != 0.0).collect();
@@ -404,7 +413,7 @@ fn restricted(equations: &NormalEquations, places: &[usize], delta: &DVector<f64
     NormalEquations::from_elements(element, gradient.collect(), equations.cost(), equations.count())
 }
 
-/// A model of one frame, and what it predicts.
+/// A model of one frame, with the residuals of held-out stars.
 struct Candidate {
     held_out: Vec<f64>,
     parameters: usize,

@@ -4,7 +4,7 @@ use super::*;
 use crate::calibrate::tests::Random;
 use crate::geometry::distortion::{PolynomialDistortion, RadialDistortion};
 
-/// A lens of third order, and stars that it sees, positions off by up to `noise` px.
+/// A lens of third order and stars that it sees, with position errors of up to `noise` px.
 fn seen(noise: f64) -> (View, SingleFrame) {
     let mut random = Random(7);
     let mut terms =
@@ -60,9 +60,9 @@ fn all_orders_are_judged_from_the_equations_of_one() {
     let groups = [vec![Model::Pinhole], vec![Model::Radial], polynomials];
     let (model, near) = stars.choose(&groups, &pinhole(&truth)).unwrap();
     assert_eq!(model, Model::Polynomial { order: 3 });
-    // The fit that follows has hardly anything to do.
+    // A following fit changes hardly anything.
     assert!(Linear::new(&stars, &Parameters::of(model), near.clone(), 1).stepped().unwrap().1 < CHOOSING);
-    // What is predicted of a fifth of the stars is what a fit without them gives.
+    // The residuals predicted for a fifth of the stars equal those of a fit without these stars.
     let view = stars.fit(Model::Polynomial { order: 5 }, &near, CONVERGED).unwrap();
     let (order, kept) = (Parameters::of(Model::Polynomial { order: 5 }), Parameters::of(model).len());
     let held_out = Choice::new(&stars, &order, view).candidate(kept).held_out;

@@ -1,4 +1,4 @@
-//! Where the fit starts from.
+//! Finds the optics and attitudes from which a fit starts.
 
 use super::frame::Frame;
 use super::optics::Optics;
@@ -16,12 +16,12 @@ use crate::matches::MatchedStars;
 pub(super) struct Start {
     pub(super) optics: Optics,
     pub(super) attitudes: Vec<Option<Attitude>>,
-    /// Whether they are nearly right, so that the whole model is fitted at once.
+    /// Whether the start is nearly right, so that the whole model is fitted at once.
     pub(super) warm: bool,
 }
 
 impl Start {
-    /// Where a calibration with the same model, or a lower order of it, ended.
+    /// Starts from a calibration with the same model, or a lower order of it.
     pub(super) fn calibrated(calibration: &CalibrationResult, model: Model) -> Result<Self> {
         let optics = Optics { camera: raised(&calibration.camera, model)?, rig: calibration.rig.clone() };
         let attitudes = calibration.frames.iter().map(|frame| Some(frame.attitude)).collect();
@@ -29,8 +29,9 @@ impl Start {
     }
 }
 
-/// A camera without distortion with the median focal length of those the frames were solved with, and for each frame the
-/// attitude that fits it best, if any does.
+/// A camera without distortion, and for each frame the attitude that fits it best, if there is one.
+///
+/// Without a given focal length, the camera has the median of those with which the frames were solved.
 pub(super) fn pinhole(
     solved: &[&MatchedStars],
     frames: &[Frame],
@@ -46,7 +47,8 @@ pub(super) fn pinhole(
         .with_projection(options.projection.unwrap_or(first.projection()));
     let attitude = |frame: &Frame| {
         let seen: Vec<Direction> = frame.points(&rig).map(|p| camera.pixel_to_direction(p)).collect();
-        // Pixels just outside the image of the projection see nothing before the distortion is known.
+        // Pixels just outside the image circle of the projection have no direction before the distortion is
+        // known.
         let pairs = seen.iter().zip(&frame.sky).filter(|(camera, _)| camera.z.is_finite());
         Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
     };
@@ -54,7 +56,7 @@ pub(super) fn pinhole(
     Ok(Start { optics: Optics { camera: undistorted(&camera, options.model)?, rig }, attitudes, warm: false })
 }
 
-/// A camera of the model without distortion, its optical centre at that of the image.
+/// A camera of the model without distortion, with its optical centre at the image centre.
 pub(super) fn undistorted(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let scale = f64::from(camera.image_size()[0]) / 2.0;
     let distortion = match model {
@@ -65,7 +67,7 @@ pub(super) fn undistorted(camera: &CameraModel, model: Model) -> Result<CameraMo
     Ok(camera.clone().with_optical_center([0.0; 2]).with_distortion(distortion))
 }
 
-/// A camera of the model, or a lower order of it, with room for all its parameters.
+/// A camera extended from the same model, or a lower order of it, to all parameters of the model.
 pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
@@ -85,7 +87,8 @@ pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> 
     Ok(camera.clone().with_distortion(distortion))
 }
 
-/// A camera of the model that lacks the terms of higher orders which this one has.
+/// A camera reduced to the model: without its terms of higher order, or without distortion if its form
+/// differs.
 pub(super) fn lowered(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(higher)) if order <= higher.order() => {

@@ -28,7 +28,7 @@ struct Sky {
     frames: Vec<(Attitude, Vec<Point>, Vec<[f64; 3]>)>,
 }
 
-/// Frames of a camera: stars all over the detector, their positions off by up to `noise` pixels.
+/// Frames of a camera: stars all over the detector, with position errors of up to `noise` pixels.
 fn observe(camera: CameraModel, frames: usize, stars: usize, noise: f64) -> Sky {
     let mut random = Random(7);
     let [width, height] = camera.image_size().map(|side| f64::from(side) / 2.0);
@@ -121,7 +121,7 @@ fn fisheyes_of_every_projection_are_given_back() {
             .with_distortion(Distortion::Radial(radial));
         let mut sky = observe(camera, 5, 150, 0.0);
         for (_, pixels, stars) in &mut sky.frames {
-            // A lens has a circle.
+            // The image of a fisheye is a circle.
             let inside = |p: &Point| p[0].hypot(p[1]) < 480.0;
             *stars = pixels.iter().zip(stars.iter()).filter(|(p, _)| inside(p)).map(|(_, s)| *s).collect();
             pixels.retain(inside);
@@ -138,7 +138,7 @@ fn noise_is_measured() {
     let (model, camera) = cameras().remove(1);
     let sky = observe(camera, 6, 150, 0.1);
     let fit = sky.calibrate(model, &()).unwrap();
-    // Uniform in ±0.1: standard deviation 0.0577, and no tail to correct for.
+    // Noise uniform in ±0.1 has the standard deviation 0.0577, and no tail to correct for.
     assert!((fit.noise / 0.0577 - 1.0).abs() < 0.08, "{}", fit.noise);
     assert!(fit.rmse_after_px < 0.085 && fit.rmse_before_px.unwrap() > 10.0 * fit.rmse_after_px);
     assert!(fit.condition_number > 1.0 && fit.condition_number < 1e3);
@@ -174,7 +174,7 @@ fn too_little_is_undetermined() {
     }
 }
 
-/// Replaces every twentieth position by one that is wrong by some pixels.
+/// Replaces every twentieth position by one with an error of some pixels.
 fn spoil(sky: &mut Sky) {
     for (_, pixels, _) in &mut sky.frames {
         for pixel in pixels.iter_mut().step_by(20) {
@@ -190,7 +190,7 @@ fn blocks_from_anywhere_end_where_the_joint_fit_does() {
         spoil(&mut sky);
         let options = Options { model, noise: Some(0.03), ..Options::default() };
         let joint = sky.fit(&options, &()).unwrap();
-        // From a calibration of two frames.
+        // Start from a calibration of two frames.
         let mut few = observe(sky.camera.clone(), 2, 80, 0.05);
         spoil(&mut few);
         let mut camera = few.calibrate(model, &()).unwrap().camera;
@@ -255,7 +255,8 @@ fn stars_left_out_are_foretold_as_by_a_fit_without_them() {
     let options = Options { model, held_out: true, ..Options::default() };
     let held_out = sky.fit(&options, &()).unwrap().held_out.unwrap();
     let rms = |lengths: &[f64]| (lengths.iter().map(|l| l * l).sum::<f64>() / lengths.len() as f64).sqrt();
-    // The fold of the second frame is that frame alone; its attitude then comes from four fifths of its stars.
+    // The fold of the second frame holds only that frame. Its attitude then comes from four fifths of its
+    // stars.
     let (attitude, pixels, stars) = sky.frames.remove(1);
     let without = sky.fit(&Options { model, ..Options::default() }, &()).unwrap();
     let frame = Frame::new(pixels, stars.iter().map(|s| Direction::from(*s)).collect(), None);
@@ -269,7 +270,7 @@ fn stars_left_out_are_foretold_as_by_a_fit_without_them() {
     let expected = rms(&frame.misses(&optics, &fitted).distances);
     let found = rms(&held_out[1]);
     assert!(found > expected && found < 1.1 * expected, "{found} {expected}");
-    // Of two frames stars are left out.
+    // With two frames, stars are held out rather than frames.
     sky.frames.truncate(2);
     let fit = sky.fit(&options, &()).unwrap();
     let all: Vec<f64> = fit.held_out.unwrap().concat();

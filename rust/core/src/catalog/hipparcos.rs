@@ -5,8 +5,9 @@ use std::f64::consts::{PI, TAU};
 use super::Catalog;
 use crate::geometry::sphere::ARCSEC;
 
-/// `data/README.md` at the top of the repository says where it comes from and how to rebuild it. The crate reaches it
-/// through a symbolic link, so that `cargo package` puts the file itself into the crate.
+/// The packed catalogue. `data/README.md` at the top of the repository describes its origin and how to
+/// rebuild it. The crate reaches the file through a symbolic link, so that `cargo package` puts the file
+/// itself into the crate.
 static PACKED: &[u8] = include_bytes!("../../data/hipparcos.bin");
 
 const _: () = assert!(
@@ -24,11 +25,11 @@ const EPOCH: f64 = 1991.25;
 
 const RA_STEP: f64 = TAU / 4_294_967_296.0;
 const DEC_STEP: f64 = PI / 4_294_967_296.0;
-/// Of proper motion (per year) and parallax: the catalogue's own 0.01 mas.
+/// Step of proper motion (per year) and parallax: 0.01 mas, as in the original catalogue.
 const MOTION_STEP: f64 = 1e-5 * ARCSEC;
 const MAGNITUDE_STEP: f64 = 1e-3;
 
-/// Parallax of the stars that have neither parallax nor proper motion.
+/// Value in the parallax column that marks stars with neither parallax nor proper motion.
 const UNKNOWN: i32 = i32::MIN;
 
 pub(super) fn catalog() -> Catalog {
@@ -66,7 +67,7 @@ fn column(stars: usize, first: usize, width: usize) -> Vec<i32> {
     (0..stars).map(|i| (bits(i) >> 1).cast_signed() ^ -(bits(i) & 1).cast_signed()).collect()
 }
 
-/// The numbers of which these are the differences.
+/// Sums of successive differences: the numbers that have these differences.
 fn summed(mut differences: Vec<i32>) -> Vec<i32> {
     let mut sum = 0_i32;
     for value in &mut differences {

@@ -1,7 +1,7 @@
-//! Combines the brightest stars of every field to patterns of four, each pattern once.
+//! Combines the brightest stars of every field into patterns of four; each pattern is made once.
 //!
-//! Neighbouring fields share most of their stars. All occurrences of a star are brought together as the
-//! faintest of its patterns: the triples of brighter stars it forms patterns with are then few enough to be
+//! Neighbouring fields share most of their stars. All occurrences of a star as the faintest of a pattern are
+//! processed together. The triples of brighter stars with which it forms patterns are then few enough to be
 //! marked in a small table, and no pattern is made, compared or stored twice.
 
 use rayon::prelude::*;
@@ -13,16 +13,17 @@ use crate::error::{Error, Result};
 use crate::geometry::sphere::Direction;
 use crate::pattern::Pattern;
 
-/// Occurrences of stars handled between two looks at the monitor.
+/// Number of occurrences of stars processed between two checks of the monitor.
 const OCCURRENCES_PER_TASK: usize = 4096;
 
-/// Most brighter stars with which one can form patterns; the table of triples then takes 560 MB.
+/// Maximum number of brighter stars with which a star can form patterns; the table of triples then takes 560
+/// MB.
 const MOST_NEIGHBOURS: usize = 3000;
 
 /// The patterns made by one task, bucket by bucket.
 pub(super) struct Batch {
     pub(super) patterns: Vec<Pattern>,
-    /// Where each bucket begins, and the number of all.
+    /// First index of each bucket, followed by the number of all patterns.
     pub(super) begins: [u32; BUCKETS + 1],
 }
 
@@ -40,7 +41,7 @@ fn choose(n: usize, k: usize) -> usize {
     (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
 }
 
-/// How many stars have at least so many combinations of four.
+/// Smallest number of stars that has at least this many combinations of four.
 pub(super) fn stars_for(patterns: u32) -> usize {
     let mut stars = 4;
     while choose(stars, 4) < patterns as usize {
@@ -49,23 +50,24 @@ pub(super) fn stars_for(patterns: u32) -> usize {
     stars
 }
 
-/// Bytes that a field of so many patterns takes while these are made.
+/// Bytes that a field with this many patterns takes while the patterns are made.
 pub(super) fn field_bytes(patterns: u32) -> usize {
     let stars = stars_for(patterns);
     (stars + 1) * size_of::<u32>() + (stars - 3) * size_of::<Occurrence>()
 }
 
-/// A star as the faintest of patterns in one field.
+/// An occurrence of a star in a field in which it can be the faintest of patterns.
 #[derive(Clone, Copy, Default)]
 struct Occurrence {
-    /// The list and place where the field's stars begin.
+    /// List that contains the field, and index in it at which the field's stars begin.
     list: u32,
     begin: u32,
-    /// How many stars of the field are brighter.
+    /// Number of stars of the field that are brighter.
     brighter: u32,
 }
 
-/// The patterns of all fields: of each the first `per_field` combinations, those of the brightest stars first.
+/// The patterns of all fields: the first `per_field` combinations of each field, those of the brightest stars
+/// first.
 pub(super) fn patterns<'a>(
     directions: &[Direction],
     lists: &[Fields],
@@ -90,7 +92,7 @@ pub(super) fn patterns<'a>(
     Ok(Patterns(batches))
 }
 
-/// All occurrences, star by star, and where each star's begin.
+/// All occurrences sorted by star, and the index of the first occurrence of each star.
 fn occurrences(stars: usize, lists: &[Fields]) -> (Vec<Occurrence>, Vec<u32>) {
     let mut begins = vec![0_u32; stars + 1];
     for list in lists {
@@ -113,7 +115,7 @@ fn occurrences(stars: usize, lists: &[Fields]) -> (Vec<Occurrence>, Vec<u32>) {
     (sorted, begins)
 }
 
-/// Cuts the stars into ranges of about equally many occurrences.
+/// Splits the stars into ranges with about equal numbers of occurrences.
 fn tasks(begins: &[u32]) -> Vec<std::ops::Range<usize>> {
     let mut tasks = Vec::new();
     let mut first = 0;
@@ -126,7 +128,7 @@ fn tasks(begins: &[u32]) -> Vec<std::ops::Range<usize>> {
     tasks
 }
 
-/// Stably sorted by bucket.
+/// Sorts patterns stably by bucket.
 fn bucketed(patterns: &[Pattern]) -> Batch {
     let mut begins = [0_u32; BUCKETS + 1];
     for pattern in patterns {
@@ -147,21 +149,22 @@ fn bucketed(patterns: &[Pattern]) -> Batch {
 
 /// Working memory of a thread.
 struct Scratch {
-    /// Of every star its place among the neighbours, where it is one.
+    /// For every star, its index among the neighbours, or [`NO_PLACE`] if it is not a neighbour.
     place: Vec<u32>,
-    /// Stars that occur together with the present one and are brighter, ascending.
+    /// Brighter stars that occur together with the current star, ascending.
     neighbours: Vec<u32>,
-    /// One bit per triple of neighbours, in the order of their greatest, then middle, then least.
+    /// One bit per triple of neighbours, in the order of [`rank`].
     marked: Vec<u64>,
-    /// The triples marked, as places among the neighbours.
+    /// The marked triples, as indices of neighbours.
     triples: Vec<[u16; 3]>,
-    /// Places of one field's stars.
+    /// Indices of one field's stars among the neighbours.
     local: Vec<u16>,
 }
 
 const NO_PLACE: u32 = u32::MAX;
 
-/// Place of a triple a < b < c in the order of the greatest, then the middle, then the least.
+/// Index of a triple a < b < c when triples are sorted by the greatest, then the middle, then the least
+/// element.
 fn rank([a, b, c]: [u16; 3]) -> usize {
     let (a, b, c) = (usize::from(a), usize::from(b), usize::from(c));
     c * (c - 1) * (c - 2) / 6 + b * (b - 1) / 2 + a
@@ -214,7 +217,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Marks the first `limit` triples of the field at hand.
+    /// Marks the first `limit` triples of the current field.
     fn mark(&mut self, limit: usize) {
         let mut left = limit;
         for c in 2..self.local.len() {
@@ -236,7 +239,7 @@ impl Scratch {
         }
     }
 
-    /// Makes the patterns of the triples collected.
+    /// Makes the patterns of the collected triples.
     fn emit(&self, star: u32, directions: &[Direction], out: &mut Vec<Pattern>) {
         out.extend(self.triples.iter().map(|triple| {
             let [a, b, c] = triple.map(|place| self.neighbours[usize::from(place)]);

@@ -1,4 +1,4 @@
-//! Which fields of the lattice can hold a pattern, so that those without stars cost nothing.
+//! Determines which fields of the lattice can hold a pattern, so that fields without stars cost no time.
 
 use std::ops::Range;
 
@@ -6,23 +6,24 @@ use super::lattice::lattice_ra;
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::SkyGrid;
 
-/// Stars of a pattern: a field with fewer has none.
+/// Number of stars in a pattern; a field with fewer stars has no pattern.
 const PATTERN_STARS: u8 = 4;
 
-/// Cells along the radius of a field: more follow the edge of a catalogue more closely, and cost more to mark.
+/// Number of cells along the radius of a field. More cells follow the edge of a catalogue more closely, but
+/// take longer to mark.
 const CELLS_PER_RADIUS: f64 = 2.0;
 
-/// Fields looked at between two looks at the monitor.
+/// Number of fields processed between two checks of the monitor.
 const FIELDS_PER_TASK: usize = 4096;
 
-/// The cells of the sky in which a field of one diameter can be centred and hold four stars.
+/// The cells of the sky in which the centres of fields with four stars can lie, for fields of one diameter.
 pub(super) struct Coverage {
     grid: SkyGrid,
     occupied: Vec<bool>,
 }
 
 impl Coverage {
-    /// Of `stars` (indices into `directions`), for fields of diameter `fov`.
+    /// Computes the coverage by `stars` (indices into `directions`) for fields of diameter `fov`.
     pub(super) fn new(directions: &[Direction], stars: &[u32], fov: f64) -> Self {
         let radius = fov / 2.0;
         let grid = SkyGrid::with_bands((CELLS_PER_RADIUS * std::f64::consts::PI / radius) as usize);
@@ -36,14 +37,14 @@ impl Coverage {
         Self { grid, occupied }
     }
 
-    /// Share of the sky.
+    /// Share of the sky that these cells cover.
     pub(super) fn share(&self) -> f64 {
         self.occupied.iter().filter(|occupied| **occupied).count() as f64 / self.occupied.len() as f64
     }
 
-    /// The lattice of `fields` in the bands of declination that have any such cell, in pieces of a task each.
+    /// Splits the lattice of `fields` points into tasks, in those bands of declination that have such cells.
     ///
-    /// Its points follow each other from north to south, see [`super::lattice::lattice_point`].
+    /// The points of the lattice are ordered from north to south, see [`super::lattice::lattice_point`].
     pub(super) fn tasks(&self, fields: usize) -> Vec<Task> {
         let first_below =
             |height: f64| ((fields as f64 * (1.0 - height) - 1.0) / 2.0).ceil().max(0.0) as usize;

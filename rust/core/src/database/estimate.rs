@@ -1,7 +1,7 @@
-//! How large a database will be, before it is made.
+//! Estimates the size of a database before it is made.
 //!
-//! Patterns are made as for the database itself, but in patches of the sky only: of all fields that reach into one. A
-//! pattern counts where its faintest star lies within a patch.
+//! Patterns are made as for the database itself, but only of the fields that reach into patches of the sky. A
+//! pattern counts if its faintest star lies within a patch.
 
 use std::f64::consts::PI;
 
@@ -20,37 +20,41 @@ use crate::memory;
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
 
-/// Patches spread evenly over the sky: fewer are quicker, more see more of its unevenness.
+/// Number of patches, which are spread evenly over the sky. Fewer patches are faster; more patches sample the
+/// unevenness of the sky better.
 const PATCHES: usize = 60;
 
-/// Radius of a patch in smallest fields of view: with larger ones less is searched at their edges in vain.
+/// Radius of a patch in smallest fields of view. Larger patches lose a smaller part of the work at their
+/// edges.
 const PATCH_RADIUS: f64 = 1.5;
 
-/// Beyond this share in patches of the sky that has stars all of it is counted: there are few fields then.
+/// If the patches cover more than this share of the sky that has stars, all of it is counted: there are few
+/// fields then.
 const WHOLE_SKY: f64 = 0.3;
 
-/// Copies of the patterns in memory while the database is made.
+/// Number of copies of the patterns in memory while the database is made.
 const COPIES: usize = 2;
 
-/// How large a database will be.
+/// Estimated size of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeEstimate {
-    /// Stars; exact.
+    /// Number of stars; exact.
     pub stars: usize,
-    /// Patterns.
+    /// Number of patterns.
     pub patterns: usize,
-    /// Bytes of the file, and in memory.
+    /// Size of the file and in memory, bytes.
     pub bytes: usize,
 }
 
-/// Round parts of the sky.
+/// Circular patches of the sky.
 struct Patches {
     centers: Vec<Direction>,
     radius: f64,
 }
 
 impl Patches {
-    /// Patches for a smallest field of view; none if they would fill the part of the sky that has stars.
+    /// Patches for a smallest field of view. There are none if they would fill the part of the sky that has
+    /// stars; the whole sky is counted then.
     fn new(fov: f64, share_with_stars: f64) -> Self {
         let radius = (PATCH_RADIUS * fov).min(PI);
         let mut patches = Self { centers: (0..PATCHES).map(|i| lattice_point(i, PATCHES)).collect(), radius };
@@ -60,7 +64,7 @@ impl Patches {
         patches
     }
 
-    /// Share of the sky.
+    /// Share of the sky that is counted.
     fn share(&self) -> f64 {
         if self.centers.is_empty() {
             return 1.0;
@@ -68,21 +72,22 @@ impl Patches {
         self.centers.len() as f64 * (self.radius / 2.0).sin().powi(2)
     }
 
-    /// Whether a place is in a patch or within `margin` of one.
+    /// Whether a direction is in a patch or within `margin` of one.
     fn contain(&self, place: &Direction, margin: f64) -> bool {
         let limit = (self.radius + margin).min(PI).cos();
         self.centers.is_empty() || self.centers.iter().any(|center| center.dot(place) >= limit)
     }
 }
 
-/// Refuses what needs more memory than there is: for the fields of all lattices, or for their patterns.
+/// Returns an error if the fields of all lattices, or their patterns, need more memory than is available.
 pub(super) fn check_memory(plan: &Plan, parameters: &Parameters, monitor: &dyn Monitor) -> Result<()> {
     let task = "a database of this size";
     let fields: f64 =
         plan.lattices.iter().map(|lattice| lattice.fields as f64 * lattice.coverage.share()).sum();
     let wanted = parameters.patterns_per_lattice_field;
     memory::check(task, (fields * combine::field_bytes(wanted) as f64) as usize)?;
-    // Most patterns are those of several fields: how many there are is looked up only where it matters.
+    // Most patterns occur in several fields. Their number is estimated only if this upper limit exceeds the
+    // memory.
     let most = fields * f64::from(wanted) * (COPIES * size_of::<Pattern>()) as f64;
     if memory::fits(most as usize) {
         return Ok(());

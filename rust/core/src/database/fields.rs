@@ -1,4 +1,4 @@
-//! The brightest stars in each of a lattice of fields over the sky.
+//! Finds the brightest stars in each field of a lattice over the sky.
 
 use std::f64::consts::PI;
 
@@ -12,23 +12,24 @@ use crate::error::Result;
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellIndex, SkyGrid};
 
-/// Stars expected in a field among the first, brightest stars that are searched, relative to how many are wanted.
+/// Number of stars expected in a field within the first level of brightest stars, relative to the number
+/// wanted.
 const FIRST_LEVEL: f64 = 2.0;
 
-/// Each further level holds so many times the stars of all before it.
+/// Number of stars in each further level, relative to the stars of all levels before it.
 const LEVEL_RATIO: usize = 3;
 
-/// For each of `fields` fields of diameter `fov` its brightest stars, at most `wanted`, one after another;
-/// fields with fewer than four are left out.
+/// The brightest stars of each field, at most the number wanted, one field after another. Fields with fewer
+/// than four stars are excluded.
 pub(super) struct Fields {
-    /// Stars of all fields, those of each ascending.
+    /// Stars of all fields, ascending within each field.
     pub(super) stars: Vec<u32>,
     /// End of each field's stars.
     pub(super) ends: Vec<u32>,
 }
 
 impl Fields {
-    /// Visits every field: where its stars begin, and the stars.
+    /// Visits every field; the arguments are the index at which its stars begin, and the stars.
     pub(super) fn each(&self, mut visit: impl FnMut(u32, &[u32])) {
         let mut begin = 0;
         for end in &self.ends {
@@ -38,17 +39,17 @@ impl Fields {
     }
 }
 
-/// A lattice of fields, and which of them are to be looked at.
+/// A lattice of fields, and the fields that must be searched.
 pub(super) struct Lattice {
     /// Diameter of a field.
     pub(super) fov: f64,
     /// Number of fields over the whole sky.
     pub(super) fields: usize,
-    /// The stars of which patterns are made (indices into all, ascending: brightest first).
+    /// The stars from which patterns are made (indices into all, ascending: brightest first).
     pub(super) stars: Vec<u32>,
-    /// Where there are enough of them.
+    /// The part of the sky that has enough of these stars.
     pub(super) coverage: Coverage,
-    /// The fields there, in pieces.
+    /// The fields in that part, split into tasks.
     pub(super) tasks: Vec<Task>,
 }
 
@@ -60,7 +61,7 @@ impl Lattice {
     }
 }
 
-/// Finds the brightest stars in every field of a lattice whose centre is to be `searched`.
+/// Finds the brightest stars in every field of a lattice for whose centre `searched` is true.
 pub(super) fn brightest_in_fields(
     directions: &[Direction],
     lattice: &Lattice,
@@ -107,7 +108,7 @@ struct Level {
     index: CellIndex,
 }
 
-/// The stars in levels of brightness: nearly all fields find enough in the first one or two.
+/// Splits the stars into levels of brightness. Nearly all fields find enough stars in the first one or two.
 fn levels(directions: &[Direction], stars: &[u32], fov: f64, wanted: usize) -> Vec<Level> {
     let first_level = (FIRST_LEVEL * wanted as f64 * fields_in_sky(fov)).min(4e9) as usize;
     let grid = SkyGrid::with_bands((4.0 * PI / fov) as usize);

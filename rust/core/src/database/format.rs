@@ -21,7 +21,7 @@ const MAGIC: [u8; 8] = *b"BSIGHTDB";
 /// The version written, and the only one read.
 const VERSION: u32 = 1;
 
-/// Sections begin at multiples of this many bytes, those of a cache line.
+/// Sections begin at multiples of this many bytes, the length of a cache line.
 const ALIGNMENT: usize = 64;
 
 /// The parts of a file, in this order.
@@ -65,7 +65,7 @@ pub(super) struct Extent {
 pub(super) struct Header {
     magic: [u8; 8],
     version: u32,
-    /// Of this header with zero in this place.
+    /// Checksum of this header, with zero in place of the checksum.
     pub(super) crc: u32,
     file_length: u64,
     sections: [Extent; NUM_SECTIONS],
@@ -78,18 +78,18 @@ pub(super) struct Header {
     lattice_field_oversampling: u32,
     patterns_per_lattice_field: u32,
     verification_stars_per_fov: u32,
-    /// Bands of the sky's cells.
+    /// Number of bands of the sky's cells.
     pub(super) sky_bands: u32,
-    /// The ratio grid.
+    /// Number of coarse steps of the ratio grid.
     pub(super) ratio_coarse: u32,
-    /// The ratio grid.
+    /// Number of fine steps of the ratio grid.
     pub(super) ratio_fine: u32,
 }
 
 pub(super) const HEADER_BYTES: usize = size_of::<Header>();
 
 impl Header {
-    /// A header of parameters in which nothing is left open.
+    /// A header of parameters. Unset parameters are filled in; `faintest` replaces an unset magnitude limit.
     pub(super) fn new(parameters: &Parameters, epoch: f64, faintest: f32) -> Self {
         Self {
             magic: MAGIC,
@@ -128,7 +128,7 @@ impl Header {
     }
 }
 
-/// Bytes that begin at a multiple of 8, as in-place reading needs.
+/// Bytes that begin at a multiple of 8, as required for reading in place.
 struct AlignedBytes {
     words: Vec<u64>,
     length: usize,
@@ -148,7 +148,7 @@ impl AlignedBytes {
     }
 }
 
-/// The bytes of a database whose header is sound.
+/// The bytes of a database whose header is valid.
 pub(super) struct Image {
     bytes: SharedBytes,
     header: Header,
@@ -210,7 +210,7 @@ impl Image {
         bytemuck::try_cast_slice(bytes).unwrap_or(&[])
     }
 
-    /// Compares all sections with their checksums and what is between them with zero.
+    /// Compares all sections with their checksums, and the bytes between the sections with zero.
     pub(super) fn verify(&self) -> Result<()> {
         let bytes = self.bytes();
         let mut end = HEADER_BYTES;
@@ -227,7 +227,7 @@ impl Image {
     }
 }
 
-/// Where sections of these numbers of elements go, and the length of the file.
+/// Extents of sections with these numbers of elements, and the length of the file.
 pub(super) fn layout(elements: [usize; NUM_SECTIONS]) -> ([Extent; NUM_SECTIONS], usize) {
     let mut sections = [Extent::zeroed(); NUM_SECTIONS];
     let mut end = HEADER_BYTES;
@@ -247,7 +247,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Room for sections of these numbers of elements.
+    /// Allocates sections with these numbers of elements.
     pub(super) fn new(mut header: Header, elements: [usize; NUM_SECTIONS]) -> Self {
         let end;
         (header.sections, end) = layout(elements);

@@ -1,4 +1,5 @@
-//! Makes a database: stars, the patterns of the brightest in every field of the sky, and their order by shape.
+//! Makes a database: selects the stars, makes patterns of the brightest stars in every field of the sky, and
+//! sorts the patterns by shape.
 
 use super::fields::Lattice;
 use super::format::{Draft, Header, Section};
@@ -11,13 +12,13 @@ use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::CellIndex;
 use crate::monitor::{Monitor, checkpoint};
 
-/// Shares of the whole time that end with finding the fields' stars, and with combining them.
+/// Shares of the whole time at which the search for the fields' stars and their combination end.
 pub(super) const PROGRESS: [f64; 2] = [0.3, 0.8];
 
-/// The stars a database takes, brightest first.
+/// The stars of a database, brightest first.
 pub(super) struct Chosen {
     pub(super) stars: Catalog,
-    /// At the database's epoch.
+    /// Directions of the stars at the database's epoch.
     pub(super) directions: Vec<Direction>,
     epoch: f64,
 }
@@ -43,7 +44,7 @@ fn choose(catalog: &Catalog, parameters: &Parameters) -> Result<Chosen> {
     Ok(Chosen { stars, directions, epoch })
 }
 
-/// The stars and the fields of a database that is to be made.
+/// The stars and the fields of a database to be made.
 pub(super) struct Plan {
     pub(super) chosen: Chosen,
     pub(super) lattices: Vec<Lattice>,
@@ -86,7 +87,7 @@ fn lattices(
     parameters.scales().into_iter().map(lattice).collect()
 }
 
-/// The brightest stars of the fields of all scales, for which `searched(centre, fov)`.
+/// The brightest stars of the fields of all scales for which `searched(centre, fov)` is true.
 pub(super) fn field_stars(
     directions: &[Direction],
     lattices: &[Lattice],
@@ -113,7 +114,7 @@ fn no_pattern(stars: usize, parameters: &Parameters) -> Error {
     Error::argument("stars", problem, "give more stars, a fainter star_max_magnitude or a larger max_fov_deg")
 }
 
-/// Writes everything to its place.
+/// Writes the stars and patterns into the sections of a database.
 fn assemble(
     stars: &Catalog,
     directions: &[Direction],

@@ -1,8 +1,9 @@
-//! Looking up many shapes at once.
+//! Looks up many shapes at once.
 //!
-//! The patterns near a shape lie anywhere in a file of a hundred megabytes, behind offsets that lie anywhere in a table
-//! of ten: a look-up is two waits for memory, one after the other, and little else. The processor waits for a dozen
-//! places at once if it is asked for them in a row, which is what is done here for the shapes of a batch.
+//! The patterns near a shape can lie anywhere in a file of a hundred megabytes, and their offsets anywhere in
+//! a table of ten megabytes. The time of a look-up is thus mainly that of two memory accesses, one after the
+//! other. The processor handles a dozen accesses at once if they are requested in a row. This is done here
+//! for the shapes of a batch.
 
 use std::hint::black_box;
 use std::ops::{Range, RangeInclusive};
@@ -10,7 +11,7 @@ use std::ops::{Range, RangeInclusive};
 use super::Database;
 use crate::pattern::{Pattern, PatternShape, PatternWindow};
 
-/// Patterns that memory delivers at once.
+/// Number of patterns that one memory access delivers.
 const PATTERNS_PER_CACHE_LINE: usize = 2;
 
 /// Shapes to be looked up together.
@@ -20,7 +21,7 @@ pub struct Lookups {
     runs: Vec<Run>,
 }
 
-/// Neighbouring cells, and then their patterns, that a shape may be in.
+/// A run of adjacent cells that a shape may be in; later the run of their patterns.
 #[derive(Debug)]
 struct Run {
     shape: usize,
@@ -28,7 +29,7 @@ struct Run {
 }
 
 impl Lookups {
-    /// Forgets all shapes.
+    /// Removes all shapes.
     pub fn clear(&mut self) {
         self.windows.clear();
     }
@@ -40,8 +41,8 @@ impl Lookups {
 }
 
 impl Database {
-    /// Replaces `found` by what [`Database::patterns_near`] visits for each shape of a batch, with the number of the
-    /// shape in the batch, ascending.
+    /// Replaces `found` by the patterns that [`Database::patterns_near`] visits for each shape of a batch.
+    /// Each pattern has the number of its shape in the batch; the numbers ascend.
     pub fn look_up(&self, lookups: &mut Lookups, found: &mut Vec<(usize, Pattern)>) {
         let Lookups { windows, runs } = lookups;
         runs.clear();
@@ -66,7 +67,7 @@ impl Database {
     }
 
     /// Visits every pattern whose five ratios each differ from the shape's by at most `tolerance` and whose
-    /// longest distance (a chord) is in `longest`. The stars it names are all there.
+    /// longest distance (a chord) is in `longest`. All stars of a visited pattern exist.
     ///
     /// Ratios are kept to 16 bits: a pattern outside the tolerance by less than 2e-5 may be visited too.
     pub fn patterns_near(
@@ -83,7 +84,7 @@ impl Database {
         });
     }
 
-    /// Those of a run of patterns that are in a window.
+    /// The patterns of a run that are in a window.
     fn near<'p>(
         &self,
         window: &PatternWindow,
@@ -95,7 +96,7 @@ impl Database {
     }
 }
 
-/// The patterns of neighbouring cells; none where the offsets are damaged.
+/// The run of patterns of adjacent cells; empty where the offsets are damaged.
 fn run_of_cells(offsets: &[u32], cells: &Range<usize>) -> Range<usize> {
     match (offsets.get(cells.start), offsets.get(cells.end)) {
         (Some(&start), Some(&end)) => start as usize..end as usize,

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result, in_degrees};
 
-/// Least tolerance of a look-up: the ratios of patterns are kept to 16 bits. It bounds the number of focal lengths for
-/// which a solver has to try every pattern.
+/// Smallest tolerance of a look-up, because the ratios of patterns are kept to 16 bits. It limits the number
+/// of focal lengths for which a solver must try every pattern.
 const LEAST_PATTERN_ERROR: f32 = 2e-5;
 
 /// Smallest ratio between two scales: smaller ones would make thousands of lattices of nearly the same fields.
@@ -14,18 +14,18 @@ const LEAST_STEP: f64 = 1.01;
 pub struct Parameters {
     /// Largest field of view to be solved.
     pub max_fov: f64,
-    /// Smallest field of view to be solved; `None`: as the largest.
+    /// Smallest field of view to be solved; `None`: the same as the largest.
     pub min_fov: Option<f64>,
-    /// Faintest stars taken; `None`: as many as `verification_stars_per_fov` asks for.
+    /// Magnitude of the faintest stars taken; `None`: as required by `verification_stars_per_fov`.
     pub star_max_magnitude: Option<f32>,
-    /// Usual tolerance of a look-up, difference of edge ratios.
+    /// Usual tolerance of a look-up, as a difference of edge ratios.
     pub pattern_max_error: f32,
-    /// Fields in the lattice over the sky, relative to how many cover it once.
+    /// Number of fields in the lattice over the sky, relative to the number that covers the sky once.
     pub lattice_field_oversampling: u32,
-    /// Patterns made in each of these fields of its brightest stars: with more, frames in which bright stars are missing
-    /// solve more often, and the file grows.
+    /// Number of patterns made of the brightest stars in each of these fields. With more patterns, frames in
+    /// which bright stars are missing are solved more often, and the file grows.
     pub patterns_per_lattice_field: u32,
-    /// Stars kept per smallest field: the brightest, spread evenly.
+    /// Number of stars kept per smallest field: the brightest, spread evenly.
     pub verification_stars_per_fov: u32,
     /// Ratio between the scales from `min_fov` to `max_fov`.
     pub multiscale_step: f64,
@@ -52,15 +52,16 @@ impl Default for Parameters {
 /// Smallest field of view accepted: 1 arcmin.
 const SMALLEST_FOV: f64 = std::f64::consts::PI / 10_800.0;
 
-/// Most patterns per lattice field accepted: beyond 70 stars a field they tell nothing new.
+/// Maximum number of patterns per lattice field: patterns of more than 70 stars per field add no information.
 const MOST_PATTERNS_PER_FIELD: u32 = 1_000_000;
 
-/// Least distance between the stars of a pattern, relative to the spacing of an even spread of the verification
-/// stars: smaller lets in more of the clusters, larger skips more stars of the ordinary field.
+/// Minimum distance between the stars of a pattern, relative to the spacing of evenly spread verification
+/// stars. A smaller value admits more stars of clusters; a larger value skips more stars of the ordinary
+/// field.
 const PATTERN_STAR_SEPARATION: f64 = 0.6;
 
 impl Parameters {
-    /// Refuses what no database can be made with.
+    /// Returns an error if no database can be made with these parameters.
     pub fn check(&self) -> Result<()> {
         let fov = |name, value: f64| {
             if (SMALLEST_FOV..std::f64::consts::PI).contains(&value) {
@@ -139,7 +140,8 @@ impl Parameters {
         (0..=steps as usize).map(|k| min_fov * ratio.powf(k as f64 / steps)).collect()
     }
 
-    /// Within this distance of a brighter star of a pattern, in a field of diameter `fov`, no other is taken.
+    /// Minimum distance between the stars of a pattern in a field of diameter `fov`, radians: fainter stars
+    /// closer than this to a brighter one are skipped.
     pub fn pattern_star_separation(&self, fov: f64) -> f64 {
         PATTERN_STAR_SEPARATION * fov / f64::from(self.verification_stars_per_fov).sqrt()
     }
@@ -150,7 +152,7 @@ impl Parameters {
     }
 }
 
-/// How many round fields of a diameter have together the area of the sky.
+/// Number of circular fields of this diameter that together have the area of the sky.
 pub(super) fn fields_in_sky(fov: f64) -> f64 {
     (2.0 / (1.0 - (fov / 2.0).cos())).ceil()
 }

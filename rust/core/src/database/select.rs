@@ -1,4 +1,4 @@
-//! Which stars of a catalogue a database takes.
+//! Selects the stars of a catalogue that a database contains.
 
 use std::f64::consts::PI;
 
@@ -9,13 +9,16 @@ use crate::catalog::Catalog;
 use crate::geometry::sphere::{Direction, chord};
 use crate::index::sky_grid::SkyGrid;
 
-/// Share of the stars asked for that is taken from the whole sky: the rest is what the Milky Way has above average.
+/// Share of the requested stars that is taken from the whole sky by brightness. The remaining share allows
+/// for the Milky Way, which has more stars than average.
 const EVEN_SHARE: f64 = 0.7;
 
-/// Stars in the cells by which density is capped: fewer cap clusters more, more leave ordinary clumps alone.
+/// Number of stars in the cells that limit density. A smaller number limits clusters more; a larger number
+/// leaves ordinary clumps unchanged.
 const STARS_PER_CELL: f64 = 32.0;
 
-/// Rows of the stars that are bright enough, brightest first (equal magnitudes: in the catalogue's order).
+/// Rows of the stars that are bright enough, brightest first (equal magnitudes are in the order of the
+/// catalogue).
 pub(super) fn brightest(stars: &Catalog, parameters: &Parameters) -> Vec<u32> {
     let limit = parameters.star_max_magnitude.unwrap_or(f32::INFINITY);
     let mut rows: Vec<u32> =
@@ -28,7 +31,8 @@ pub(super) fn brightest(stars: &Catalog, parameters: &Parameters) -> Vec<u32> {
     rows
 }
 
-/// Of stars given brightest first, the brightest everywhere: nowhere denser than `stars_per_fov` in a field.
+/// Selects the brightest stars everywhere from stars sorted by brightness: nowhere more than `stars_per_fov`
+/// in a field.
 pub(super) fn cap_density(directions: &[Direction], fov: f64, stars_per_fov: u32) -> Vec<u32> {
     let per_steradian = f64::from(stars_per_fov) * fields_in_sky(fov) / (4.0 * PI);
     let grid = SkyGrid::with_bands((PI / (STARS_PER_CELL / per_steradian).sqrt()) as usize);
@@ -43,14 +47,15 @@ pub(super) fn cap_density(directions: &[Direction], fov: f64, stars_per_fov: u32
     (0..directions.len() as u32).filter(fits).collect()
 }
 
-/// Of stars given brightest first, those that have no brighter one of them within `separation`.
+/// Selects stars that have no brighter selected star within `separation`, from stars sorted by brightness.
 ///
-/// Patterns of a cluster's stars would be small, hence badly determined, and crowd out those of the field around.
+/// Patterns of a cluster's stars would be small, hence badly determined, and would displace the patterns of
+/// the field around the cluster.
 pub(super) fn separated(directions: &[Direction], separation: f64) -> Vec<u32> {
     const NONE: u32 = u32::MAX;
     let limit = chord(separation).powi(2);
     let grid = SkyGrid::with_bands((PI / separation) as usize);
-    // Stars kept so far, as a chain through each cell.
+    // Stars kept so far, as a linked list for each cell.
     let mut last_in_cell = vec![NONE; grid.num_cells()];
     let mut previous_in_cell = Vec::new();
     let mut kept: Vec<u32> = Vec::new();

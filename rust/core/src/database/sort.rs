@@ -18,9 +18,10 @@ pub(super) fn grid_for(patterns: &Patterns) -> Result<RatioGrid> {
     Ok(RatioGrid::for_patterns(patterns.len()))
 }
 
-/// Fills `sorted` with the patterns, cell by cell, and `offsets` with the begin of each cell and the number of all.
+/// Fills `sorted` with the patterns, cell by cell, and `offsets` with the first index of each cell, followed
+/// by the number of all patterns.
 ///
-/// Within a cell patterns keep their order: those of brighter stars come first.
+/// Within a cell, patterns keep their order: patterns of brighter stars come first.
 pub(super) fn sort(
     patterns: &Patterns,
     grid: RatioGrid,
@@ -28,7 +29,7 @@ pub(super) fn sort(
     sorted: &mut [Pattern],
     stage: &Stage<'_>,
 ) -> Result<()> {
-    // Rows of the grid are whole buckets, so each row is gathered and sorted on its own.
+    // Rows of the grid consist of whole buckets, so each row is gathered and sorted separately.
     let buckets_per_row = BUCKETS / grid.coarse as usize;
     let cells_per_row = (grid.coarse * grid.fine) as usize;
     let batches = &patterns.0;

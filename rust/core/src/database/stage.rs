@@ -1,4 +1,4 @@
-//! Progress of one part of making a database.
+//! Reports the progress of one part of the generation of a database.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,7 +19,7 @@ impl<'a> Stage<'a> {
         Self { monitor, from, to, steps, done: AtomicUsize::new(0) }
     }
 
-    /// Tells that a step is done; an error if the work is to stop.
+    /// Reports that a step is done; returns an error if the work is to stop.
     pub(super) fn step(&self) -> Result<()> {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.monitor.progress(self.from + (self.to - self.from) * done as f64 / self.steps as f64);

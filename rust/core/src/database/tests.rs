@@ -1,4 +1,4 @@
-//! The database against the slow way to make it, and against damage.
+//! Tests the database against a slow method to make it, and against damage.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn shared(bytes: Vec<u8>) -> SharedBytes {
     Arc::new(bytes)
 }
 
-/// All patterns the slow way: every field's stars by brute force, combinations in a set.
+/// All patterns by a slow method: every field's stars by brute force, combinations in a set.
 fn reference(database: &Database, parameters: &Parameters) -> BTreeSet<[u32; 4]> {
     let directions: Vec<Direction> = database.directions().iter().map(|v| Direction::from(*v)).collect();
     let mut all = BTreeSet::new();
@@ -172,7 +172,7 @@ fn stars_of_hipparcos_are_known_to_move() {
     let motions = moving.motions().unwrap();
     let (id, there) = (moving.ids()[0], Direction::from(moving.directions()[0]));
     assert!((motions.direction_at(id, 2010.0).unwrap() - there).norm() < 1e-12);
-    // Other stars that have the same numbers.
+    // Other stars with the same identifiers.
     let mut others = Catalog::hipparcos();
     others.ids.reverse();
     assert!(Database::generate(&others, &parameters, &()).unwrap().motions().is_none());
@@ -218,7 +218,7 @@ fn another_version_is_named() {
     assert!(error.contains("format 9"), "{error}");
 }
 
-/// Whatever the bytes, every question is answered without a panic.
+/// Makes all kinds of queries, which must not panic whatever the bytes.
 fn ask_everything(database: &Database) {
     let mut found = Vec::new();
     database.cone(&Direction::z(), 0.5, &mut found);
@@ -237,7 +237,7 @@ proptest! {
     #[test]
     fn damage_is_found(seed in any::<u64>(), bit in 0_u8..8) {
         static BYTES: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| small().to_bytes());
-        // As often in the header as in the body.
+        // Half of the cases damage the header.
         let span = if seed & 1 == 0 { format::HEADER_BYTES } else { BYTES.len() };
         let place = (seed >> 1) as usize % span;
         prop_assert!(Database::from_bytes(shared(BYTES[..place].to_vec())).is_err());

@@ -1,4 +1,5 @@
-//! Apparent places: where a star of the catalogue is seen at the time of a frame, and back.
+//! Apparent places: converts catalogue directions of stars to the directions seen at the time of a frame, and
+//! back.
 //!
 //! Three things displace a star: its own motion between the catalogue's epoch and the frame's ([`moved`]), the
 //! observer's velocity (aberration), and the air above a site on the ground (refraction). The last two, which do not
@@ -12,10 +13,11 @@ use crate::geometry::sphere::Direction;
 /// Speed of light in km/s (exact by definition of the metre).
 pub const SPEED_OF_LIGHT_KM_S: f64 = 299_792.458;
 
-/// Stars lower down are refracted as if they were at this altitude, radians: the formula fails at the horizon.
+/// Lowest altitude of the refraction formula, radians. Lower stars are refracted as if they were at this
+/// altitude, because the formula fails at the horizon.
 pub const LOWEST_ALTITUDE: f64 = 5.0 * std::f64::consts::PI / 180.0;
 
-/// Steps to the refracted place of a star; each makes the error a hundred times smaller.
+/// Iterations to the refracted direction of a star; each makes the error a hundred times smaller.
 pub const REFRACTION_ROUNDS: usize = 8;
 
 /// Apparent direction of `v` for an observer moving at `beta` (velocity over the speed of light).
@@ -36,11 +38,12 @@ pub fn aberrate(v: &Direction, beta: &Vector3<f64>) -> Direction {
     ((v / gamma + beta * (1.0 + vb * gamma / (1.0 + gamma))) / (1.0 + vb)).normalize()
 }
 
-/// Position after `years`, with the present distance as unit, and velocity per year of a star at a right ascension
-/// and declination with a proper motion (in right ascension times cos(declination)), all in radians.
+/// Position of a star after `years`, and its velocity per year, in units of its present distance.
 ///
-/// Uniform motion on a straight line in space; the change of distance that parallax and radial velocity would tell is
-/// left out. A motion that is not finite is unknown, and none.
+/// The star has a right ascension, a declination, and a proper motion (in right ascension times
+/// cos(declination)), all in radians. Its motion is uniform, on a straight line in space; the change of
+/// distance, which would require parallax and radial velocity, is neglected. A proper motion that is not
+/// finite is unknown and taken as zero.
 pub fn moved(ra: f64, dec: f64, pm_ra: f64, pm_dec: f64, years: f64) -> (Vector3<f64>, Vector3<f64>) {
     let (sin_ra, cos_ra) = ra.sin_cos();
     let (sin_dec, cos_dec) = dec.sin_cos();
@@ -51,8 +54,8 @@ pub fn moved(ra: f64, dec: f64, pm_ra: f64, pm_dec: f64, years: f64) -> (Vector3
     (Vector3::new(cos_dec * cos_ra, cos_dec * sin_ra, sin_dec) + velocity * years, velocity)
 }
 
-/// Refraction by the air at one site and time: a star is lifted towards the zenith by `a tan z + b tan³ z`, with its
-/// refracted distance z from the zenith.
+/// Refraction by the air at one site and time. It lifts a star towards the zenith by `a tan z + b tan³ z`,
+/// where z is the refracted distance from the zenith.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refraction {
     /// Unit vector to the zenith in ICRS.
@@ -64,13 +67,14 @@ pub struct Refraction {
 }
 
 impl Refraction {
-    /// By how much a star is lifted that is seen at this distance from the zenith.
+    /// Refraction of a star that is seen at this distance from the zenith, radians.
     fn lift(&self, seen: f64) -> f64 {
         let tangent = seen.clamp(0.0, std::f64::consts::FRAC_PI_2 - LOWEST_ALTITUDE).tan();
         self.a * tangent + self.b * tangent.powi(3)
     }
 
-    /// Distance from the zenith, and the unit vector at right angles to it; zero at the zenith itself.
+    /// Distance from the zenith, and the unit vector from the zenith towards the star, at right angles to the
+    /// zenith; it is zero for a star at the zenith itself.
     fn zenith_distance(&self, v: &Direction) -> (f64, Vector3<f64>) {
         let up = v.dot(&self.zenith);
         let across = v - self.zenith * up;
@@ -83,21 +87,21 @@ impl Refraction {
         self.zenith * cos + across * sin
     }
 
-    /// The direction seen through the atmosphere, from that outside of it.
+    /// The direction seen through the atmosphere, of a star at `v` outside it.
     pub fn refracted(&self, v: &Direction) -> Direction {
         let (z, across) = self.zenith_distance(v);
         let seen = (0..REFRACTION_ROUNDS).fold(z, |seen, _| z - self.lift(seen));
         self.at(seen, &across)
     }
 
-    /// The direction outside the atmosphere, from that seen through it.
+    /// The direction outside the atmosphere, of a star that is seen at `seen` through it.
     pub fn unrefracted(&self, seen: &Direction) -> Direction {
         let (z, across) = self.zenith_distance(seen);
         self.at(z + self.lift(z), &across)
     }
 }
 
-/// How all stars of a frame are displaced for its observer. The default displaces none.
+/// Displacement of all stars of a frame for its observer. By default no star is displaced.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ApparentPlace {
     /// The observer's barycentric velocity over the speed of light, for stellar aberration.
@@ -112,7 +116,8 @@ impl ApparentPlace {
         Self { velocity: Some(velocity), refraction: None }
     }
 
-    /// Refuses what displaces nothing sensibly; `name` is that of the caller's argument for the velocity.
+    /// Returns an error if velocity or refraction are invalid; `name` is the caller's name of the velocity
+    /// argument.
     pub fn check(&self, name: &'static str) -> Result<()> {
         if self.velocity.is_some_and(|beta| !beta.norm().is_finite() || beta.norm() >= 1.0) {
             return Err(Error::argument(
@@ -128,10 +133,11 @@ impl ApparentPlace {
         Ok(())
     }
 
-    /// Where an ICRS direction, at the epoch of the frame, is seen: aberration first, then refraction.
+    /// Apparent direction of an ICRS direction at the epoch of the frame: aberration is applied first, then
+    /// refraction.
     #[inline]
     pub fn apparent(&self, icrs: &Direction) -> Direction {
-        // Most searches look at many stars that nothing displaces.
+        // A fast path: in most searches, stars are not displaced.
         if self.velocity.is_none() && self.refraction.is_none() { *icrs } else { self.displaced(icrs) }
     }
 
@@ -140,13 +146,13 @@ impl ApparentPlace {
         self.refraction.map_or(outside, |air| air.refracted(&outside))
     }
 
-    /// The ICRS direction that is seen there: the inverse of [`Self::apparent`].
+    /// ICRS direction of an apparent direction: the inverse of [`Self::apparent`].
     pub fn icrs(&self, apparent: &Direction) -> Direction {
         let outside = self.refraction.map_or(*apparent, |air| air.unrefracted(apparent));
         self.velocity.map_or(outside, |beta| aberrate(&outside, &-beta))
     }
 
-    /// No star is displaced by more than this angle.
+    /// Upper limit of the displacement of any star, radians.
     pub fn largest_displacement(&self) -> f64 {
         let aberration = self.velocity.map_or(0.0, |beta| 1.1 * beta.norm());
         let refraction = self.refraction.map_or(0.0, |air| 1.1 * air.lift(std::f64::consts::FRAC_PI_2).abs());

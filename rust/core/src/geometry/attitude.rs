@@ -7,9 +7,10 @@ use nalgebra::{Matrix3, Quaternion, Rotation3, UnitQuaternion, Vector3};
 use crate::error::{Error, Result};
 use crate::geometry::sphere::{Direction, direction, east_north, ra_dec};
 
-/// How far a given matrix may be from a rotation before it is refused.
+/// Largest deviation of a given matrix from a rotation; a larger one is an error.
 const ROTATION_TOLERANCE: f64 = 1e-6;
-/// How far from one it may be by rounding alone: it is kept as it is, so that attitudes are stored and read exactly.
+/// Deviation from a rotation that is due to rounding alone. Such a matrix is kept unchanged, so that
+/// attitudes are stored and read exactly.
 const ROUNDING: f64 = 1e-14;
 
 /// Rotation ICRS → camera: `v_camera = R · v_icrs`. The rows of `R` are the camera's axes in ICRS.
@@ -19,7 +20,7 @@ pub struct Attitude {
 }
 
 impl Attitude {
-    /// From a rotation matrix given by rows; refused unless orthonormal and proper.
+    /// Makes an attitude from a rotation matrix, given by rows; an error unless it is orthonormal and proper.
     pub fn from_matrix(rows: [[f64; 3]; 3]) -> Result<Self> {
         let m = Matrix3::from(rows).transpose();
         let off = (m * m.transpose() - Matrix3::identity()).amax();
@@ -34,7 +35,7 @@ impl Attitude {
         Ok(Self { rotation: if exact { Rotation3::from_matrix_unchecked(m) } else { orthonormal(&m) } })
     }
 
-    /// From a quaternion, scalar first, of any non-zero length.
+    /// Makes an attitude from a quaternion, scalar first, of any non-zero length.
     pub fn from_quaternion(wxyz: [f64; 4]) -> Result<Self> {
         let q = Quaternion::new(wxyz[0], wxyz[1], wxyz[2], wxyz[3]);
         if !(q.norm().is_finite() && q.norm() > 1e-12) {
@@ -47,7 +48,8 @@ impl Attitude {
         Ok(Self { rotation: UnitQuaternion::from_quaternion(q).to_rotation_matrix() })
     }
 
-    /// From the boresight's right ascension and declination and the roll (see [`Attitude::roll`]).
+    /// Makes an attitude from the boresight's right ascension and declination and the roll (see
+    /// [`Attitude::roll`]).
     pub fn from_pointing(ra: f64, dec: f64, roll: f64) -> Self {
         let z = direction(ra, dec);
         let (east, north) = east_north(&z);
@@ -63,10 +65,10 @@ impl Attitude {
         }
     }
 
-    /// The rotation that carries `sky` onto `camera` best in the weighted least-squares sense.
+    /// The rotation that best maps sky directions to camera directions, in the weighted least-squares sense.
     ///
-    /// Wahba's problem by singular value decomposition (Markley 1988). `None` when fewer than two
-    /// directions differ, or a vector is not finite.
+    /// Each pair is (camera, sky, weight). Wahba's problem is solved by singular value decomposition (Markley
+    /// 1988). `None` when fewer than two directions differ, or a vector is not finite.
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a Direction, &'a Direction, f64)>,
     ) -> Option<Self> {
@@ -87,7 +89,7 @@ impl Attitude {
         Some(Self { rotation: Rotation3::from_matrix_unchecked(u * Matrix3::from_diagonal(&sign) * v_t) })
     }
 
-    /// The rotation about a vector by its length in radians.
+    /// The rotation about a vector, by an angle in radians equal to its length.
     pub fn from_rotation_vector(vector: &Vector3<f64>) -> Self {
         Self { rotation: Rotation3::new(*vector) }
     }
@@ -98,17 +100,17 @@ impl Attitude {
         Self { rotation: orthonormal(&(Rotation3::new(*delta) * self.rotation).into_inner()) }
     }
 
-    /// A direction of the sky in the camera frame.
+    /// Converts a direction on the sky to the camera frame.
     pub fn to_camera(&self, sky: &Direction) -> Direction {
         self.rotation * sky
     }
 
-    /// A direction of the camera frame on the sky.
+    /// Converts a direction in the camera frame to the sky.
     pub fn to_sky(&self, camera: &Direction) -> Direction {
         self.rotation.inverse_transform_vector(camera)
     }
 
-    /// Where the camera's +z axis points on the sky.
+    /// Direction on the sky of the camera's +z axis.
     pub fn boresight(&self) -> Direction {
         self.rotation.matrix().row(2).transpose()
     }
@@ -147,7 +149,7 @@ impl Attitude {
     }
 }
 
-/// Nearest rotation to a matrix that is one but for rounding.
+/// Rotation from a matrix that is nearly one, by orthogonalisation of its rows (Gram-Schmidt).
 fn orthonormal(m: &Matrix3<f64>) -> Rotation3<f64> {
     let x = Vector3::from(m.row(0).transpose()).normalize();
     let y = Vector3::from(m.row(1).transpose());

@@ -1,12 +1,12 @@
-//! The camera model: what every pixel sees.
+//! The camera model, which converts pixels to directions and back.
 //!
 //! ```text
 //! pixel (x, y)  --  optical centre  -->  distortion  -->  ideal (u, v)  --  1/f, parity, projection  -->  direction
 //! ```
 //!
-//! The [`Projection`] is that of a pinhole, the direction (u/f, v/f, 1), or one of a fisheye. With radial distortion an
-//! equidistant camera is one of the Kannala-Brandt family in the fitted direction: θ is an odd polynomial of the
-//! distance from the optical centre.
+//! The [`Projection`] is that of a pinhole, with the direction (u/f, v/f, 1), or that of a fisheye. An
+//! equidistant camera with radial distortion belongs to the Kannala-Brandt family in the fitted direction: θ
+//! is an odd polynomial of the distance from the optical centre.
 //!
 //! Pixels are measured from the image's centre: `x = column - width/2`, `y = row - height/2`, with columns and
 //! rows 0-based at pixel centres, +x to the right and +y down.
@@ -16,8 +16,8 @@ use crate::geometry::distortion::{Distortion, Point};
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
 
-/// Ideal points farther out than this many half-diagonals are not mapped through a distortion model:
-/// a polynomial says nothing about the sky so far outside the frames it was fitted to.
+/// Ideal points farther out than this many half-diagonals are not mapped through a distortion model, because
+/// a polynomial is meaningless so far outside the frames to which it was fitted.
 const EXTRAPOLATION_LIMIT: f64 = 1.5;
 
 /// Focal length, optical centre, parity, projection and distortion of one camera.
@@ -83,7 +83,7 @@ impl CameraModel {
         Ok(Self::new(focal_length, image_size)?.with_projection(projection))
     }
 
-    /// The same camera with another focal length in pixels (it has to be positive).
+    /// The same camera with another focal length in pixels, which must be positive.
     #[must_use]
     pub fn with_focal_length(mut self, focal_length_px: f64) -> Self {
         self.focal_length_px = focal_length_px;
@@ -148,8 +148,8 @@ impl CameraModel {
         &self.distortion
     }
 
-    /// Horizontal field of view of the camera of this focal length and projection without distortion, radians; all
-    /// that the projection shows, if the image is wider.
+    /// Horizontal field of view without distortion, radians. If the image is wider than all that the
+    /// projection can show, it is the angle of the whole projection.
     pub fn fov(&self) -> f64 {
         let edge = f64::from(self.image_size[0]) / 2.0 / self.focal_length_px;
         2.0 * self.projection.angle(edge).unwrap_or(self.projection.max_angle())
@@ -165,8 +165,8 @@ impl CameraModel {
         f64::from(self.image_size[0]).hypot(f64::from(self.image_size[1])) / 2.0
     }
 
-    /// Ideal point of a pixel, where the projection alone would have imaged the same star: pixels from the optical
-    /// centre, before parity.
+    /// Ideal point of a pixel: where the projection without distortion would image the same star, in pixels
+    /// from the optical centre, before parity.
     pub fn pixel_to_ideal(&self, pixel: Point) -> Point {
         self.distortion.undistort([pixel[0] - self.optical_center[0], pixel[1] - self.optical_center[1]])
     }
@@ -190,8 +190,8 @@ impl CameraModel {
 
     /// Pixel that sees a direction in the camera frame.
     ///
-    /// `None` where the projection has no image (behind a pinhole), where the distortion folds over, or, with distortion, farther out than
-    /// one and a half times the image's half-diagonal.
+    /// `None` where the projection has no image (behind a pinhole), where the distortion folds over, or, with
+    /// distortion, farther out than one and a half times the image's half-diagonal.
     pub fn direction_to_pixel(&self, direction: &Direction) -> Option<Point> {
         let ideal = self.direction_to_ideal(direction)?;
         if self.distortion != Distortion::None {

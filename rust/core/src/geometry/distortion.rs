@@ -1,7 +1,7 @@
 //! Lens distortion: the map from pixels about the optical centre to ideal (pinhole) pixels.
 //!
-//! The fitted direction is pixel → ideal, that of FITS SIP; the inverse is Newton's method.
-//! Both planes are in pixels: a pinhole camera has `ideal = pixel`.
+//! The fitted direction is pixel → ideal, as in FITS SIP; the inverse is calculated by Newton's method. Both
+//! planes are in pixels: a pinhole camera has `ideal = pixel`.
 
 mod polynomial;
 mod radial;
@@ -85,7 +85,8 @@ impl Distortion {
                 }
                 fraction *= 0.5;
                 if fraction < 1e-3 {
-                    // At the rounding floor no step helps; what is left is the accuracy of the model itself.
+                    // At the level of rounding errors no step helps; the remaining error is the accuracy of
+                    // the model itself.
                     return (miss < 1e-9 * (1.0 + ideal[0].abs() + ideal[1].abs())).then_some(pixel);
                 }
             }

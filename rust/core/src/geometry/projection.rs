@@ -1,8 +1,9 @@
-//! How a lens without distortion brings directions to the plane of the detector.
+//! Projections: how a lens without distortion maps directions to the plane of the detector.
 //!
-//! A star at an angle θ from the optical axis is imaged at `r = f R(θ)` from the optical centre, in its own direction:
+//! A star at an angle θ from the optical axis is imaged at `r = f R(θ)` from the optical centre, at its
+//! position angle:
 //!
-//! | projection    | R(θ)         | to         | kept               | known from                               |
+//! | projection    | R(θ)         | up to      | preserved          | known from                               |
 //! |---------------|--------------|------------|--------------------|------------------------------------------|
 //! | gnomonic      | tan θ        | below 90°  | straight lines     | ordinary lenses, FITS TAN                 |
 //! | equidistant   | θ            | 180°       | angles to the axis | fisheyes, Kannala & Brandt 2006, FITS ARC |
@@ -10,8 +11,8 @@
 //! | stereographic | 2 tan(θ/2)   | below 180° | shapes             | a few fisheyes, FITS STG                  |
 //! | orthographic  | sin θ        | 90°        | -                  | some old fisheyes, FITS SIN               |
 //!
-//! In the unit vector (x, y, z) of a direction all of them are `(x, y) g(z)` with one function g, which is how they
-//! are computed and differentiated.
+//! For the unit vector (x, y, z) of a direction, every projection has the form `(x, y) g(z)` with one
+//! function g. They are calculated and differentiated in this form.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -19,10 +20,10 @@ use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::geometry::sphere::Direction;
 
-/// Closer to the axis than this, θ / sin θ is taken from its series.
+/// Sine of the angle to the axis below which θ / sin θ is calculated from its series.
 const SMALL_ANGLE: f64 = 1e-3;
 
-/// Which function of the angle to the optical axis the distance from the optical centre is.
+/// A projection: the distance from the optical centre as a function of the angle to the optical axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Projection {
     /// `r = f tan θ`: a pinhole.
@@ -39,7 +40,7 @@ pub enum Projection {
 }
 
 impl Projection {
-    /// All of them, in the order of the documentation.
+    /// All projections, in the order of the documentation.
     pub const ALL: [Self; 5] =
         [Self::Gnomonic, Self::Equidistant, Self::Equisolid, Self::Stereographic, Self::Orthographic];
 
@@ -62,7 +63,8 @@ impl Projection {
         })
     }
 
-    /// The angle to the axis up to which there is an image, radians; itself not reached by some.
+    /// Largest angle to the axis, in radians, up to which there is an image. Gnomonic and stereographic
+    /// images do not include this angle itself.
     pub fn max_angle(self) -> f64 {
         match self {
             Self::Gnomonic | Self::Orthographic => FRAC_PI_2,
@@ -70,7 +72,8 @@ impl Projection {
         }
     }
 
-    /// Distance from the optical centre over the focal length, for an angle to the axis; `None` where no image is.
+    /// Distance from the optical centre over the focal length, for an angle to the axis; `None` if there is
+    /// no image.
     pub fn radius(self, angle: f64) -> Option<f64> {
         let reaches_end = !matches!(self, Self::Gnomonic | Self::Stereographic);
         let inside = angle < self.max_angle() || (reaches_end && angle == self.max_angle());
@@ -95,7 +98,8 @@ impl Projection {
         (radius >= 0.0 && angle <= self.max_angle()).then_some(angle)
     }
 
-    /// Unit vector that a point of the image sees, in focal lengths from the optical centre; `None` outside the image.
+    /// Unit vector that a point of the image sees; `None` outside the image. The point is in focal lengths
+    /// from the optical centre.
     pub fn direction(self, [x, y]: Point) -> Option<Direction> {
         let r2 = x * x + y * y;
         let (stretch, z) = match self {
@@ -121,7 +125,8 @@ impl Projection {
         direction.iter().all(|c| c.is_finite()).then_some(direction)
     }
 
-    /// Where a direction of any length is imaged, in focal lengths from the optical centre; `None` where no image is.
+    /// Image of a direction of any length, in focal lengths from the optical centre; `None` if there is no
+    /// image.
     #[inline]
     pub fn point(self, direction: &Direction) -> Option<Point> {
         if self == Self::Gnomonic {
@@ -137,8 +142,8 @@ impl Projection {
         Some([unit.x * stretch, unit.y * stretch])
     }
 
-    /// As [`point`](Self::point) of a unit vector, and its derivatives by small rotations of the direction about the
-    /// camera's x, y and z axes.
+    /// Image of a unit vector, as from [`point`](Self::point), and its derivatives by small rotations of the
+    /// direction about the camera's x, y and z axes.
     pub fn point_and_rotations(self, unit: &Direction) -> Option<(Point, [Point; 3])> {
         let [g, slope] = self.stretch(unit)?;
         let (x, y, z) = (unit.x, unit.y, unit.z);
@@ -149,7 +154,7 @@ impl Projection {
         Some(([g * x, g * y], [about_x, about_y, [-g * y, g * x]]))
     }
 
-    /// `g` and `dg/dz` of a unit vector; `None` where no image is.
+    /// `g` and `dg/dz` of a unit vector; `None` if there is no image.
     fn stretch(self, unit: &Direction) -> Option<[f64; 2]> {
         let rho2 = unit.x * unit.x + unit.y * unit.y;
         let z = unit.z;
@@ -184,8 +189,8 @@ impl Projection {
         both.iter().all(|c| c.is_finite()).then_some(both)
     }
 
-    /// Largest scale of the image in any direction at a distance from the optical centre, over that at the optical
-    /// centre; infinite where a point is drawn out to a circle.
+    /// Largest scale of the image, of all orientations, at a distance from the optical centre, relative to
+    /// the scale at the optical centre. It is infinite where a point is imaged as a circle.
     pub fn magnification(self, radius: f64) -> f64 {
         let angle = self.angle(radius).unwrap_or(self.max_angle());
         match self {
@@ -198,8 +203,8 @@ impl Projection {
         }
     }
 
-    /// Solid angle per area of the image (in squared focal lengths) at a distance from the optical centre, over that
-    /// at the optical centre; 0 outside the image.
+    /// Solid angle per area of the image (in squared focal lengths) at a distance from the optical centre,
+    /// relative to that at the optical centre; 0 outside the image.
     pub fn solid_angle_density(self, radius: f64) -> f64 {
         let Some(angle) = self.angle(radius) else { return 0.0 };
         match self {

@@ -1,10 +1,11 @@
-//! The residual of a star, taken where the model is explicit: in the ideal plane.
+//! The residual of a star, calculated in the ideal plane, where the model is explicit.
 //!
 //! ```text
 //! miss = undistort(p - c) - f · project(R v)
 //! ```
 //!
-//! Its derivative by the pixel, the Jacobian of the distortion, brings it to the detector.
+//! The derivative of the residual by the pixel is the Jacobian of the distortion, which converts it to the
+//! detector.
 
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
@@ -18,23 +19,25 @@ pub(crate) const ATTITUDE: usize = 3;
 /// Parameters of one placement: its shift along x and y, and its rotation.
 pub(crate) const PLACEMENT: usize = 3;
 
-/// A star's residual in the ideal plane, and what it depends on.
+/// A star's residual in the ideal plane, and the quantities that give its derivatives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Residual {
     pub(crate) miss: Point,
     /// Pixel from the optical centre.
     pub(crate) point: Point,
-    /// Of the ideal point by the pixel.
+    /// Derivatives of the ideal point by the pixel.
     pub(crate) jacobian: Jacobian,
-    /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
+    /// The star's image in focal lengths, with the parity applied.
     pub(crate) projected: Point,
+    /// Derivatives of `projected` by small rotations.
     rotations: [Point; ATTITUDE],
-    /// From the centre of its detector, in the focal plane.
+    /// Vector from the centre of the detector to the pixel, in the focal plane.
     lever: Point,
 }
 
 impl Residual {
-    /// Of a star at a pixel of a detector that is placed so.
+    /// The residual of a star in direction `sky` that is detected at `pixel` of a detector with this
+    /// placement.
     ///
     /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
     #[inline]

@@ -1,12 +1,12 @@
 //! A rig: several detectors behind one lens, at fixed places of its focal plane.
 //!
-//! The first detector is the reference: it lies at the origin and is not turned. The others are placed relative to it,
-//! as the sensors of COLMAP's rigs are to their reference sensor. One [`CameraModel`](super::camera::CameraModel)
+//! The first detector is the reference: it lies at the origin and is not rotated. The others are placed
+//! relative to the reference, as in the rigs of COLMAP. One [`CameraModel`](super::camera::CameraModel)
 //! describes the lens for the whole focal plane; its pixels are counted from the rig's centre.
 
 use super::distortion::{Jacobian, Point};
 
-/// Where a detector lies in the focal plane: a rigid motion of its pixels.
+/// Placement of a detector in the focal plane: a shift and a rotation of its pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     shift: Point,
@@ -16,22 +16,23 @@ pub struct Placement {
 }
 
 impl Default for Placement {
-    /// That of the reference detector.
+    /// The placement of the reference detector.
     fn default() -> Self {
         Self { shift: [0.0; 2], rotation: 0.0, cos: 1.0, sin: 0.0 }
     }
 }
 
 impl Placement {
-    /// A detector whose centre is moved by `shift` pixels, and which is turned from x towards y, in radians.
+    /// Placement of a detector whose centre is shifted by `shift` pixels, and which is rotated from x towards
+    /// y, in radians.
     pub fn new(shift: Point, rotation: f64) -> Self {
         let (sin, cos) = rotation.sin_cos();
         Self { shift, rotation, cos, sin }
     }
 
-    /// The detector whose pixels come closest to points of the focal plane, in the least-squares sense.
+    /// The placement that best maps pixels to points of the focal plane, in the least-squares sense.
     ///
-    /// `None` if there are no two different pixels among them, or a point is not finite.
+    /// Each pair is (pixel, point). `None` if no two pixels differ, or a point is not finite.
     pub fn from_pairs(pairs: &[(Point, Point)]) -> Option<Self> {
         let count = pairs.len() as f64;
         let mean = |which: fn(&(Point, Point)) -> Point| {
@@ -54,44 +55,45 @@ impl Placement {
         Some(Self { shift: [target[0] - x, target[1] - y], ..turned })
     }
 
-    /// Place of its centre, in pixels from that of the reference detector.
+    /// Position of the detector's centre, in pixels from the centre of the reference detector.
     pub fn shift(&self) -> Point {
         self.shift
     }
 
-    /// How far it is turned from x towards y, radians.
+    /// Rotation of the detector from x towards y, radians.
     pub fn rotation(&self) -> f64 {
         self.rotation
     }
 
-    /// Place of a pixel in the focal plane.
+    /// Converts a pixel to a position in the focal plane.
     #[inline]
     pub fn to_focal_plane(&self, [x, y]: Point) -> Point {
         let [x, y] = self.turn([x, y]);
         [x + self.shift[0], y + self.shift[1]]
     }
 
-    /// Pixel at a place of the focal plane: the inverse of [`Self::to_focal_plane`].
+    /// Converts a position in the focal plane to a pixel: the inverse of [`Self::to_focal_plane`].
     #[inline]
     pub fn from_focal_plane(&self, [x, y]: Point) -> Point {
         let [x, y] = [x - self.shift[0], y - self.shift[1]];
         [self.cos * x + self.sin * y, self.cos * y - self.sin * x]
     }
 
-    /// A vector in pixels of the detector as one in the focal plane.
+    /// Rotates a vector from the pixel axes of the detector to the axes of the focal plane.
     #[inline]
     pub fn turn(&self, [x, y]: Point) -> Point {
         [self.cos * x - self.sin * y, self.sin * x + self.cos * y]
     }
 
-    /// A map from somewhere to vectors in the focal plane as one to vectors in pixels of the detector.
+    /// Converts the Jacobian of a vector in the focal plane to that of the same vector in pixels of the
+    /// detector.
     #[inline]
     pub(crate) fn back(&self, &[[a, b], [c, d]]: &Jacobian) -> Jacobian {
         let (cos, sin) = (self.cos, self.sin);
         [[cos * a + sin * c, cos * b + sin * d], [cos * c - sin * a, cos * d - sin * b]]
     }
 
-    /// The same detector seen from another point of the focal plane.
+    /// The same placement relative to another origin in the focal plane.
     #[must_use]
     pub fn from_origin(&self, origin: Point) -> Self {
         Self { shift: [self.shift[0] - origin[0], self.shift[1] - origin[1]], ..*self }
@@ -106,15 +108,15 @@ pub struct Rig {
 }
 
 impl Default for Rig {
-    /// One detector, that of a plain camera.
+    /// A single detector, as in a plain camera.
     fn default() -> Self {
         Self { placements: vec![Placement::default()], center: [0.0; 2] }
     }
 }
 
 impl Rig {
-    /// The reference detector and others, behind a camera whose pixels are counted from `center`, a place of the focal
-    /// plane.
+    /// Makes a rig of the reference detector and others. The pixels of the camera are counted from `center`,
+    /// a position in the focal plane.
     pub fn new(others: impl IntoIterator<Item = Placement>, center: Point) -> Self {
         Self { placements: std::iter::once(Placement::default()).chain(others).collect(), center }
     }
@@ -124,19 +126,19 @@ impl Rig {
         &self.placements
     }
 
-    /// Where the camera's pixels are counted from, in pixels from the centre of the reference detector.
+    /// Origin of the camera's pixels, in pixels from the centre of the reference detector.
     pub fn center(&self) -> Point {
         self.center
     }
 
-    /// A detector among the pixels of the camera: its placement with the rig's centre as the origin.
+    /// Placement of a detector in the pixels of the camera: the origin is the rig's centre.
     #[inline]
     pub fn in_camera(&self, detector: usize) -> Placement {
         self.placements[detector].from_origin(self.center)
     }
 }
 
-/// Middle and size of the smallest upright rectangle around detectors of these image sizes.
+/// Centre and size of the smallest upright rectangle around detectors of these image sizes.
 pub fn bounds(detectors: impl IntoIterator<Item = (Placement, [u32; 2])>) -> (Point, [u32; 2]) {
     // Rounding must not make a rectangle larger by a whole pixel.
     const ROUNDING_PX: f64 = 1e-6;

@@ -1,4 +1,5 @@
-//! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
+//! Measures background and noise of a frame: robust statistics of blocks, interpolated bilinearly between
+//! their centres.
 
 use rayon::prelude::*;
 
@@ -13,40 +14,44 @@ pub(crate) use mesh::RowScratch;
 mod block;
 mod mesh;
 
-/// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
+/// Pixels sampled per block for an accurate mesh. The error of a block's level is 1/√n of the noise.
 pub const FINE_SAMPLES: usize = 1024;
-/// ... and for a quick one.
+/// Pixels sampled per block for a fast mesh.
 pub const COARSE_SAMPLES: usize = 256;
-/// The noise is taken from blocks at least this wide, so that a star can never fill one.
+/// Least width, in pixels, of the blocks in which the noise is measured, so that a star can never fill one.
 const NOISE_BLOCK_SIZE: usize = 64;
-/// A block smaller than those of the noise whose own deviation exceeds it by this factor is filled by a star, and is
-/// not background. (A larger one cannot be: there it is a glow, and must be followed.)
+/// A block narrower than [`NOISE_BLOCK_SIZE`] whose deviation exceeds the noise by this factor is filled by a
+/// star and is not background. (A star cannot fill a wider block: there a large deviation is due to a glow,
+/// which the background must follow.)
 const SWALLOWED_FACTOR: f32 = 3.0;
-/// Noise of fewer steps than one over this is taken as not normal.
+/// Ratio of quantisation step to noise above which the noise is not treated as normal.
 const COARSE_STEP: f32 = 0.3;
-/// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
+/// Least noise anywhere, as a fraction of the frame's median noise (for the black borders of all-sky
+/// cameras).
 const QUIET_FRACTION: f32 = 0.25;
 
 /// Background and noise (standard deviation of a pixel) of a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Background {
-    /// The level without stars.
+    /// Background level, without stars.
     pub level: Mesh,
     /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
     pub noise: Mesh,
-    /// Skewness that a pixel's noise may have: any where it is cut off near the lowest value, that of counted photons where
-    /// it is hardly more than a step of its lattice, none else.
+    /// Largest skewness that a pixel's noise may have: infinite if the noise is cut off near the lowest
+    /// value, that of counted photons if the noise is hardly larger than the quantisation step, otherwise
+    /// zero.
     pub(crate) skewness: f32,
 }
 
 impl Background {
-    /// Measures a frame in blocks of about `block_size` pixels, looking at [`FINE_SAMPLES`] in each.
+    /// Measures a frame in blocks of about `block_size` pixels, sampling about [`FINE_SAMPLES`] pixels in
+    /// each; `None` if no pixel is good.
     pub fn measure(image: &Image<'_>, block_size: usize) -> Option<Self> {
         Self::sample(image, block_size, FINE_SAMPLES)
     }
 
-    /// Measures a frame in blocks of about `block_size` pixels, looking at about `samples` in each; `None` if no
-    /// pixel is good.
+    /// Measures a frame in blocks of about `block_size` pixels, sampling about `samples` pixels in each;
+    /// `None` if no pixel is good.
     pub fn sample(image: &Image<'_>, block_size: usize, samples: usize) -> Option<Self> {
         let size = [image.width(), image.height()];
         let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
@@ -76,7 +81,8 @@ impl Background {
         }
         let mut noise = noise_mesh(&blocks, [columns, rows], size, spacing);
         if plateau > 0.0 {
-            // Of areas that are rounded alike, few are in a block: their steps are no lower where it has none of them.
+            // Steps between flat areas are rare, and many blocks have none: the mean noise is the lower limit
+            // everywhere.
             let mean = noise.mean() as f32;
             noise = noise.map(|v| v.max(mean));
         }
@@ -94,7 +100,7 @@ impl Background {
 }
 
 impl Background {
-    /// The same in other units, by a factor.
+    /// The same background in other units: level and noise multiplied by `factor`.
     pub(crate) fn in_units(&self, factor: f64) -> Self {
         let [level, noise] =
             [&self.level, &self.noise].map(|mesh| mesh.map(|v| (factor * f64::from(v)) as f32));
@@ -131,7 +137,8 @@ fn noise_mesh(blocks: &[Block], [columns, rows]: [usize; 2], size: [usize; 2], s
     Mesh { values, columns: n, rows: m, spacing: [size[0] as f32 / n as f32, size[1] as f32 / m as f32] }
 }
 
-/// Level of the blocks that no star fills, the others filled from around; small blocks are smoothed.
+/// Level of the blocks. Blocks that a star fills take the level of their neighbours, and small blocks are
+/// smoothed.
 fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], noise: &Mesh) -> Mesh {
     let centre = |k: usize| {
         let (i, j) = ((k % columns) as f32, (k / columns) as f32);
@@ -148,13 +155,14 @@ fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], 
         })
         .collect();
     let raw = if raw.iter().any(|v| v.is_finite()) { raw } else { blocks.iter().map(|b| b.mean).collect() };
-    // Large blocks need no smoothing, and it would flatten a glow.
+    // Large blocks need no smoothing, which would flatten a glow.
     let values =
         if small || raw.iter().any(|v| v.is_nan()) { median_filter(&raw, [columns, rows]) } else { raw };
     Mesh { values, columns, rows, spacing }
 }
 
-/// Median over 3 x 3 blocks, after missing blocks were given the median of those beside them, from the rim inwards.
+/// Median over 3 x 3 blocks. Missing blocks are first filled with the median of their neighbours, from the
+/// rim of each gap inwards.
 fn median_filter(values: &[f32], shape: [usize; 2]) -> Vec<f32> {
     let mut filled = values.to_vec();
     let mut around = Vec::new();
@@ -164,7 +172,8 @@ fn median_filter(values: &[f32], shape: [usize; 2]) -> Vec<f32> {
             *value = median_around(&before, shape, k, [1, 1], &mut around);
         }
     }
-    // At the border the window is narrower, not lopsided: there it would be biased by a gradient.
+    // At the border the window is narrower, so that it stays symmetric: otherwise a gradient would bias the
+    // median.
     let reach = |i: usize, n: usize| 1.min(i).min(n - 1 - i);
     (0..filled.len())
         .into_par_iter()

@@ -1,4 +1,4 @@
-//! Blobs: pixels above a level that touch each other, put together from runs along the rows.
+//! Blobs: connected pixels above a level, joined from runs along the rows.
 
 /// A run of pixels above a level: columns `start..end` of row `y`.
 #[derive(Debug, Clone, Copy)]
@@ -8,17 +8,18 @@ pub(crate) struct Run {
     pub end: u32,
 }
 
-/// Pixels that touch each other, also over a corner.
+/// A set of connected pixels. Pixels that touch at a corner are connected.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Blob {
     /// Number of pixels.
     pub pixels: usize,
     /// Number of peaks.
     pub peaks: usize,
-    /// First and last column and row.
+    /// First and last column, and first and last row.
     pub bounds: [[usize; 2]; 2],
-    /// Sums over the pixels of x, y, and of x², x y, y².
+    /// Sums of x and of y over the pixels.
     first: [f64; 2],
+    /// Sums of x², x y and y² over the pixels.
     second: [f64; 3],
 }
 
@@ -32,7 +33,8 @@ impl Blob {
         let count = f64::from(run.end - run.start);
         let (first, last, y) = (f64::from(run.start), f64::from(run.end) - 1.0, f64::from(run.y));
         let sum = 0.5 * count * (first + last);
-        // Squares of equidistant numbers: their mean's, and a twelfth of n² - 1.
+        // The sum of squares of n equidistant numbers: n times the square of their mean, plus n (n² - 1) /
+        // 12.
         let squares = sum * sum / count + count * (count * count - 1.0) / 12.0;
         self.pixels += (run.end - run.start) as usize;
         self.bounds[0][0] = self.bounds[0][0].min(run.start as usize);
@@ -45,7 +47,7 @@ impl Blob {
         self.second[2] += y * y * count;
     }
 
-    /// The same blob in a frame of which `bin` pixels, each way, were one.
+    /// Converts the blob from a frame binned by `bin` pixels along each axis to the frame itself.
     pub(crate) fn unbin(&mut self, bin: usize) {
         if bin == 1 {
             return;
@@ -83,14 +85,14 @@ impl Blob {
 /// Union-find over runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Labels {
-    /// The run itself or an earlier one of the same blob.
+    /// For each run, the run itself or an earlier one of the same blob.
     parent: Vec<u32>,
-    /// Blob of a run.
+    /// Index of the blob of each run.
     blob_of: Vec<u32>,
 }
 
 impl Labels {
-    /// Joins runs, in reading order, that touch into blobs.
+    /// Joins runs that touch into blobs; the runs are in reading order.
     pub(crate) fn label(&mut self, runs: &[Run], blobs: &mut Vec<Blob>) {
         let Self { parent, blob_of } = self;
         parent.clear();
@@ -127,7 +129,7 @@ impl Labels {
         self.blob_of[k] as usize
     }
 
-    /// Index of the blob that a pixel is in, if it is in one of the runs that were labelled.
+    /// Index of the blob that contains a pixel, if the pixel is in one of the runs that were labelled.
     pub(crate) fn blob_at(&self, runs: &[Run], [x, y]: [usize; 2]) -> Option<usize> {
         let after = runs.partition_point(|run| (run.y as usize, run.start as usize) <= (y, x));
         let k = after.checked_sub(1)?;
@@ -196,7 +198,7 @@ mod tests {
             [mean(&|p| p[0] * p[0]) - x * x, mean(&|p| p[0] * p[1]) - x * y, mean(&|p| p[1] * p[1]) - y * y];
         let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
         assert!(close(&blob.centre(), &[x, y]) && close(&blob.moments(), &expected));
-        // The same shape of pixels of twice the size.
+        // The same shape with pixels of twice the size.
         let mut large = blob;
         large.unbin(2);
         let doubled = [4.0 * expected[0], 4.0 * expected[1], 4.0 * expected[2]];

@@ -1,47 +1,51 @@
-//! Gaussian-weighted moments: position, flux and shape of one star's image, without a model of it.
+//! Measures position, flux and shape of one star's image by Gaussian-weighted moments, without a model of the
+//! image.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use crate::imaging::stamp::{BAD, Crop, Layout};
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// Narrowest window (sigma, pixels): a narrower one sees too few pixels, and its position follows their centres.
+/// Smallest sigma of a window, in pixels. A narrower window covers too few pixels, and its position is drawn
+/// to their centres.
 const MIN_WINDOW: f64 = 1.0;
-/// Rounds of the position; each divides what is left by about ten.
+/// Maximum number of iterations of the position. Each divides the remaining error by about ten.
 const POSITION_ROUNDS: usize = 5;
-/// A round that moves the position by less than this (pixels) is the last.
+/// Step of the position, in pixels, below which the iteration ends.
 const POSITION_TOLERANCE: f32 = 1e-3;
-/// A position that moves further than this (pixels) has gone to a neighbour: it is put back.
+/// Greatest distance of a position from its start, in pixels. Beyond it, the window has moved to a
+/// neighbouring star, and the position is discarded.
 const MAX_DRIFT: f32 = 1.5;
-/// Rounds of the width of an adaptive window.
+/// Number of iterations of the width of an adaptive window.
 const WIDTH_ROUNDS: usize = 8;
-/// Second moments of a single pixel: nothing is narrower.
+/// Second moment of a single pixel along one axis, in square pixels: the lower limit for any image.
 pub(crate) const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
-/// Longest row of a stamp that can be weighted.
+/// Greatest stride of a stamp, in pixels, that a window can be applied to.
 const MAX_STRIDE: usize = 32;
 
-/// Second moments xx, xy, yy.
+/// Second moments xx, xy, yy, in square pixels.
 pub type Moments = [f64; 3];
 
-/// Ratio of the axes of the ellipse of the moments.
+/// Ratio of the major to the minor axis of the ellipse with these moments.
 pub fn elongation(moments: Moments) -> f64 {
     let [large, small] = eigenvalues(moments);
     (large / small.max(f64::MIN_POSITIVE)).sqrt()
 }
 
-/// Width (sigma) of the window for stars of this width.
+/// Sigma of the window for stars of this sigma, in pixels.
 pub(crate) fn window_sigma(star: f64) -> f64 {
     star.max(MIN_WINDOW)
 }
 
-/// How much further than what it sees is a star from its window's centre: both are Gaussians.
+/// Ratio of a star's distance from the window's centre to the distance of its windowed centroid, for a
+/// Gaussian star and window of these sigmas.
 pub(crate) fn window_reach(star: f64, window: f64) -> f64 {
     1.0 + (star / window).powi(2)
 }
 
-/// Light of the pixels beside and diagonally beside that in the middle of which a round Gaussian star is, as fractions of
-/// that one's; each is an integral, by Simpson's rule.
+/// Light of a side neighbour and of a diagonal neighbour of the pixel on which a round Gaussian star is
+/// centred, as fractions of that pixel's light. The light of each pixel is integrated by Simpson's rule.
 pub(crate) fn gaussian_neighbours(sigma: f64) -> [f64; 2] {
     const STEPS: usize = 24;
     let integral = |low: f64| {
@@ -53,21 +57,22 @@ pub(crate) fn gaussian_neighbours(sigma: f64) -> [f64; 2] {
     [beside, beside * beside]
 }
 
-/// The larger and the smaller eigenvalue.
+/// The larger and the smaller eigenvalue of the moments.
 pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
     let (mean, difference) = (0.5 * (xx + yy), 0.5 * (xx - yy));
     let spread = (difference * difference + xy * xy).sqrt();
     [mean + spread, mean - spread]
 }
 
-/// A star's image as it was measured.
+/// Measured properties of a star's image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Seen {
-    /// Column and row.
+    /// Column and row in the frame, or relative to the middle of a stamp until [`moved`](Self::moved) is
+    /// called.
     pub position: [f64; 2],
-    /// Covariance of the position.
+    /// Covariance of the position, in square pixels.
     pub covariance: Moments,
-    /// Light above the background, and its error.
+    /// Light above the background, in units of the image, and its standard deviation.
     pub flux: f64,
     pub flux_error: f64,
     /// Second moments of the image.
@@ -75,7 +80,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// With a position from the middle of a stamp's pixel `centre` now in the frame.
+    /// Converts a position relative to a stamp's middle pixel `centre` to column and row of the frame.
     pub(crate) fn moved(self, centre: [isize; 2]) -> Self {
         Self { position: [0, 1].map(|k| centre[k] as f64 + self.position[k]), ..self }
     }
@@ -95,7 +100,8 @@ impl Sums {
     }
 }
 
-/// The Gaussian `exp(-d²/2σ²)` to a power, and d, along one axis of a stamp.
+/// The Gaussian `exp(-d²/2σ²)`, raised to a power, and the distance d, of the pixels along one axis of a
+/// stamp.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     weight: [f32; MAX_STRIDE],
@@ -105,8 +111,9 @@ struct Window {
 impl Window {
     const EMPTY: Self = Self { weight: [0.0; MAX_STRIDE], distance: [0.0; MAX_STRIDE] };
 
-    /// By the recurrence of a Gaussian, outwards from its middle: w(d + 1) / w(d) itself falls by the constant
-    /// exp(-1/σ²).
+    /// Computes weights and distances for a window centred `offset` pixels from the middle of the stamp.
+    /// Weights follow a recurrence outwards from the middle: each step multiplies the ratio w(d + 1) / w(d)
+    /// by the constant exp(-power/σ²).
     fn fill(&mut self, Layout { half, side, .. }: Layout, offset: f32, sigma: f32, power: f32) {
         let steep = power / (sigma * sigma);
         let fall = (-steep).exp();
@@ -127,7 +134,8 @@ impl Window {
     }
 }
 
-/// Weighted sums of `value(pixel)` about `offset` from the middle of a stamp; bad pixels count nothing.
+/// Weighted sums of `value(pixel)` about the point at `offset` from the middle of a stamp, without bad
+/// pixels.
 fn sums(
     stamp: &[f32],
     layout: Layout,
@@ -144,7 +152,7 @@ fn sums(
     Sums { total, first, second: [xx, xy, yy] }
 }
 
-/// The sums of w, w·x, w·y, w·x², w·x·y and w·y² times the value of each pixel.
+/// Computes the sums of w, w·x, w·y, w·x², w·x·y and w·y² times the value of each pixel.
 struct WindowSums<'a, F> {
     stamp: &'a [f32],
     layout: Layout,
@@ -162,7 +170,7 @@ impl<F: Fn(Lanes) -> Lanes> simd::Work for WindowSums<'_, F> {
         let Self { stamp, layout, crop, x, y, value } = self;
         let mut sums = [Lanes::splat(0.0); 6];
         for column in (crop.columns[0]..crop.columns[1]).step_by(LANES) {
-            // Of the columns by themselves, weighted along them.
+            // Sums over the rows, separate for each column, with the weights along y.
             let [mut flat, mut first, mut second] = [Lanes::splat(0.0); 3];
             for j in crop.rows[0]..crop.rows[1] {
                 let pixels = Lanes::load(&stamp[j * layout.stride + column..][..LANES]);
@@ -190,16 +198,17 @@ impl<F: Fn(Lanes) -> Lanes> simd::Work for WindowSums<'_, F> {
     }
 }
 
-/// A window on a stamp.
+/// The part of a stamp in which a star is measured, and the noise of its pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
-    /// Frame less background about the star.
+    /// Frame less background around the star.
     pub stamp: &'a [f32],
     pub layout: Layout,
-    /// The part that is looked at.
+    /// The part of the stamp that is used.
     pub crop: Crop,
-    /// Variance of a pixel without light, and more per unit of light.
+    /// Variance of a pixel without starlight.
     pub variance: f32,
+    /// Increase of a pixel's variance per unit of starlight.
     pub photon: f32,
 }
 
@@ -208,10 +217,11 @@ impl View<'_> {
         sums(self.stamp, self.layout, self.crop, offset, sigma, 1.0, |v| v)
     }
 
-    /// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), its flux and shape.
+    /// Measures position, flux and shape of a star in a Gaussian window that moves to it (XWIN of
+    /// `SExtractor`).
     ///
-    /// For stars of width `star`, from an offset from the middle of the stamp. `None` where there is no light in the
-    /// window.
+    /// The window suits stars of sigma `star`, and begins at the offset `start` from the middle of the stamp.
+    /// Returns `None` if there is no light in the window.
     pub(crate) fn windowed(&self, start: [f32; 2], star: f64) -> Option<Seen> {
         let window = window_sigma(star);
         let (sigma, reach) = (window as f32, window_reach(star, window) as f32);
@@ -234,7 +244,7 @@ impl View<'_> {
         self.shape(offset, sigma, reach)
     }
 
-    /// Flux and shape of a star at `offset`, and the errors a windowed position has.
+    /// Flux and shape of a star at `offset`, and the errors of its flux and windowed position.
     fn shape(&self, offset: [f32; 2], sigma: f32, reach: f32) -> Option<Seen> {
         let s = self.sums(offset, sigma);
         if s.total <= 0.0 {
@@ -245,7 +255,7 @@ impl View<'_> {
             Lanes::splat(self.variance) + photon * v.max(zero)
         });
         let moments = unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64);
-        // A Gaussian star through a Gaussian window: Σ w v = flux |W|^½ / |W + C|^½.
+        // For a Gaussian star C in a Gaussian window W: Σ w v = flux |W|^½ / |W + C|^½.
         let window = f64::from(sigma * sigma);
         let [xx, xy, yy] = moments;
         let scale = ((window + xx) * (window + yy) - xy * xy).max(0.0).sqrt() / window;
@@ -259,13 +269,13 @@ impl View<'_> {
         })
     }
 
-    /// Second moments of the light about `offset`, if there is any.
+    /// Second moments of a star's image about `offset`; `None` if there is no light in the window.
     pub(crate) fn moments(&self, offset: [f32; 2], sigma: f32) -> Option<Moments> {
         let s = self.sums(offset, sigma);
         (s.total > 0.0).then(|| unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64))
     }
 
-    /// Second moments of a star's image by a window that adapts to it.
+    /// Second moments of a star's image, by a window that adapts its position and width to the image.
     pub(crate) fn adaptive(&self, start: [f32; 2], first_guess: f32) -> Option<Moments> {
         let (mut offset, mut sigma) = (start, f64::from(first_guess));
         let mut moments = [0.0; 3];
@@ -284,12 +294,13 @@ impl View<'_> {
     }
 }
 
-/// Standard deviation of an image: geometric mean of the axes.
+/// Standard deviation of an image, in pixels: the geometric mean of those along its two axes.
 pub(crate) fn mean_sigma([xx, xy, yy]: Moments) -> f64 {
     (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25)
 }
 
-/// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
+/// Moments `C` of a Gaussian star that has the moments `M` in a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹. The
+/// eigenvalues of `C` are limited to the range from [`PIXEL_VARIANCE`] to `half`².
 pub(crate) fn unwindow(moments: Moments, sigma: f64, half: f64) -> Moments {
     let window = sigma * sigma;
     let limit = half * half;
@@ -298,7 +309,7 @@ pub(crate) fn unwindow(moments: Moments, sigma: f64, half: f64) -> Moments {
         let inverse = 1.0 / m.max(PIXEL_VARIANCE / 2.0) - 1.0 / window;
         if inverse > 1.0 / limit { (1.0 / inverse).max(PIXEL_VARIANCE) } else { limit }
     });
-    // The axes stay; only the lengths along them change.
+    // The directions of the axes stay; only their lengths change.
     let spread = seen[0] - seen[1];
     let stretch = if spread > 1e-9 * seen[0].abs() { (large - small) / spread } else { 0.0 };
     let [xx, xy, yy] = moments;

@@ -1,31 +1,32 @@
-//! Defects: pixels that are no stars, and not read.
+//! Defects: pixels that do not belong to stars and are excluded on reading.
 
 use std::ops::Range;
 
 /// The defects of a frame, by rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Defects {
-    /// Those of row y: `columns[starts[y]..starts[y + 1]]`, ascending.
+    /// Start of each row in `columns`: the defects of row y are `columns[starts[y]..starts[y + 1]]`,
+    /// ascending.
     starts: Vec<u32>,
     columns: Vec<u32>,
-    /// Height of each above the background in sigmas.
+    /// Height of each defect above the background, in sigmas.
     heights: Vec<f32>,
 }
 
 impl Defects {
-    /// None in a frame of so many rows.
+    /// No defects, for a frame of this number of rows.
     pub(crate) fn none(rows: usize) -> Self {
         Self { starts: vec![0; rows + 1], columns: Vec::new(), heights: Vec::new() }
     }
 
-    /// One more, after all others: in this row or a later one, and in it in a later column.
+    /// Adds a defect, which must come after all others in reading order.
     pub(crate) fn push(&mut self, [x, y]: [usize; 2], height: f32) {
         self.starts.resize(y + 1, self.columns.len() as u32);
         self.columns.push(x as u32);
         self.heights.push(height);
     }
 
-    /// Those of another in some rows, after all others.
+    /// Adds the defects of `other` in some rows, which must come after all others.
     pub(crate) fn extend(&mut self, other: &Self, rows: Range<usize>) {
         for y in rows {
             for k in other.starts[y] as usize..other.starts[y + 1] as usize {
@@ -34,12 +35,12 @@ impl Defects {
         }
     }
 
-    /// All of another, which are in later rows.
+    /// Adds all defects of `other`, which must be in later rows.
     pub(crate) fn join(&mut self, other: &Self) {
         self.extend(other, 0..other.starts.len().saturating_sub(1));
     }
 
-    /// No more: the frame has so many rows.
+    /// Ends the list for the first `rows` rows: later additions must be in later rows.
     pub(crate) fn close(&mut self, rows: usize) {
         self.starts.resize(rows + 1, self.columns.len() as u32);
     }
@@ -48,12 +49,12 @@ impl Defects {
         self.columns.is_empty()
     }
 
-    /// How many are at least so many sigmas high.
+    /// Number of defects that are at least `height` sigmas high.
     pub(crate) fn higher_than(&self, height: f32) -> usize {
         self.heights.iter().filter(|&&h| h >= height).count()
     }
 
-    /// Marks those among the pixels from column `x0` on of row `y`.
+    /// Sets the defects among the pixels from column `x0` on of row `y` to NaN.
     pub(crate) fn blank(&self, y: usize, x0: usize, out: &mut [f32]) {
         if self.is_empty() {
             return;

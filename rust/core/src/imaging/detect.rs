@@ -1,10 +1,12 @@
-//! Detection: a matched filter over the frame in units of its noise, runs of pixels above an isophote, blobs, peaks.
+//! Detects stars. A matched filter runs over the frame in units of its noise; runs of filtered pixels above
+//! an isophote are joined into blobs, and local maxima above the threshold are peaks.
 //!
-//! The frame is read once, in bands of rows; nothing of its size is ever stored.
+//! The frame is read in bands of rows, a second time only if the threshold must be raised. No array of the
+//! frame's size is stored.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
-// Many comparisons at once, without branches.
+// `&` and `|` on booleans make many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::Range;
@@ -28,11 +30,13 @@ mod highest;
 mod mirror;
 mod skewed;
 
-/// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
+/// Rows per task. Fewer rows balance the load better between threads; more rows repeat less filtering at the
+/// borders.
 const BAND_ROWS: usize = 128;
-/// Pixels that are looked at together, each a bit of a word.
+/// Number of pixels that are compared together; each gives one bit of a word.
 const WORD: usize = 32;
-/// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
+/// Level of the isophote that bounds blobs, as a fraction of the threshold. It is below one, so that the blob
+/// of a star just above the threshold has enough pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
 
 /// A local maximum of the filtered frame.
@@ -41,7 +45,7 @@ pub(crate) struct Peak {
     /// Column and row of the highest pixel.
     pub x: usize,
     pub y: usize,
-    /// Position of the vertex of the parabolas through it and its neighbours.
+    /// Position of the vertices of the parabolas along x and y through the highest pixel and its neighbours.
     pub vertex: [f32; 2],
     /// Height in sigmas of the filtered noise.
     pub height: f32,
@@ -50,7 +54,8 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// The one at a place of three rows, at `at` column and row of the frame.
+    /// The peak at column `x` and row `y` of the filtered frame, which is at index `place` of the middle one
+    /// of three rows.
     #[inline(always)]
     fn at([x, y]: [usize; 2], rows: [&[f32]; 3], place: usize) -> Self {
         let height = rows[1][place];
@@ -61,7 +66,7 @@ impl Peak {
         Self { x, y, vertex, height, blob: 0 }
     }
 
-    /// From the filtered frame to the frame itself.
+    /// Converts the position from pixels of the binned, filtered frame to pixels of the frame itself.
     fn unbin(&mut self, bin: usize) {
         self.vertex = self.vertex.map(|v| (v + 0.5) * bin as f32 - 0.5);
         [self.x, self.y] = self.vertex.map(|v| (v + 0.5) as usize);
@@ -73,24 +78,26 @@ impl Peak {
 pub(crate) struct Detection {
     pub peaks: Vec<Peak>,
     pub blobs: Vec<Blob>,
-    /// Blobs with at least one peak.
+    /// Number of blobs with at least one peak.
     pub found: usize,
-    /// Noise of the filtered frame over that of white noise of the same deviation.
+    /// Noise of the filtered frame, relative to that of filtered white noise of the same standard deviation
+    /// per pixel.
     pub correlation: f32,
-    /// Height that peaks have to reach, in sigmas of the filtered noise.
+    /// Height that peaks must reach, in sigmas of the filtered noise.
     pub threshold: f32,
-    /// Sum of the two-dimensional kernel whose response to white noise is one.
+    /// Sum of the two-dimensional kernel, which is normalised to a unit response to white noise.
     pub gain: f32,
-    /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
+    /// Response to a single pixel that is one sigma of the pixel noise high, in sigmas of the filtered noise.
     pub single: f32,
-    /// Defects of the frame that were found, and left out.
+    /// Defects that were found in the frame and excluded.
     pub defects: Arc<Defects>,
-    /// About how many peaks there are, where only the highest were looked for.
+    /// Approximate number of all peaks, if only the highest were searched for.
     pub about: Option<usize>,
 }
 
 impl Detection {
-    /// Tells what peaks above a level of a filtered frame are.
+    /// Sets the number of blobs with peaks and the scale of the threshold, for peaks above a level of a
+    /// filtered frame.
     fn describe(&mut self, filter: &Filter<'_>, Level { cut, correlation, .. }: Level) {
         self.found = self.blobs.iter().filter(|blob| blob.peaks > 0).count();
         self.correlation = correlation;
@@ -100,11 +107,11 @@ impl Detection {
     }
 }
 
-/// Finds peaks, in buffers that are kept from frame to frame.
+/// Finds peaks; its buffers are reused from frame to frame.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detector {
     bands: Vec<Scan>,
-    /// Those that were found in each band.
+    /// Defects found in each band.
     defects: Vec<Defects>,
     runs: Vec<Run>,
     troughs: Vec<Trough>,
@@ -113,8 +120,9 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
-    /// faster, and a little less sensitive. What `search` finds in the rows of the frame is left out.
+    /// Finds the peaks higher than `threshold` sigmas of the filtered noise. With `binned`, the frame is
+    /// binned 2 x 2 first, which is faster and a little less sensitive. Defects that `search` finds in the
+    /// frame are excluded.
     pub(crate) fn detect(
         &mut self,
         image: &Image<'_>,
@@ -143,7 +151,7 @@ impl Detector {
         &self.detection
     }
 
-    /// Joins what was found in the bands of a frame of so many rows.
+    /// Joins the defects of all bands of a frame with this number of rows, and stores them in the detection.
     fn take_defects(&mut self, rows: usize) -> Arc<Defects> {
         let mut found = Defects::none(0);
         for band in &self.defects {
@@ -154,7 +162,7 @@ impl Detector {
         self.detection.defects.clone()
     }
 
-    /// Makes blobs of the runs, and the detection of them and the peaks.
+    /// Joins the runs into blobs, assigns the peaks to them, and completes the detection.
     fn put_together(&mut self, filter: &Filter<'_>, level: Level) {
         let Self { runs, labels, detection, .. } = self;
         let bin = filter.bin;
@@ -165,7 +173,7 @@ impl Detector {
         }
         if bin > 1 {
             detection.peaks.iter_mut().for_each(|peak| peak.unbin(bin));
-            // Of neighbouring rows, some have changed places.
+            // Unbinning may swap peaks of neighbouring rows.
             detection.peaks.sort_by_key(|peak| (peak.y, peak.x));
         }
         for blob in &mut detection.blobs {
@@ -180,8 +188,8 @@ impl Detector {
         &self.detection
     }
 
-    /// Collects what is above the cut, and below minus what of it is noise (without the plateau), in a part of each band of
-    /// rows.
+    /// Collects runs, peaks and troughs in a part of each band of rows. Peaks are at or above the cut;
+    /// troughs are at or below minus the noise part of the cut (the cut less the plateau).
     fn scan(
         &mut self,
         filter: &Filter<'_>,
@@ -209,16 +217,18 @@ impl Detector {
     }
 }
 
-/// A local minimum of the filtered frame, as deep as noise has to be to make a peak of a plateau.
+/// A local minimum of the filtered frame that is so deep that equal noise of the other sign, on a plateau,
+/// would be a peak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Trough {
     x: usize,
     y: usize,
-    /// Height of such a peak.
+    /// Height of that peak.
     depth: f32,
 }
 
-/// Collects the runs of filtered pixels above `isophote`, the peaks above `cut`, and the troughs that would be such peaks.
+/// Collects the runs of filtered pixels above `isophote`, the peaks above `cut`, and the troughs that
+/// correspond to such peaks.
 #[derive(Debug, Clone, Default)]
 struct Scan {
     isophote: f32,
@@ -230,11 +240,12 @@ struct Scan {
 }
 
 impl Scan {
-    /// Looks at row `y` of a frame of this width, between those above and below it.
+    /// Scans row `y` of a frame of this width; `rows` are the row above it, the row itself, and the row below
+    /// it.
     #[inline(always)]
     fn visit(&mut self, y: usize, width: usize, rows: [&[f32]; 3]) {
         let (isophote, cut, deepest) = (self.isophote, self.cut, self.plateau - self.cut);
-        // Where the run began that has not ended.
+        // Start column of the run that has not ended yet.
         let mut open: Option<usize> = None;
         for (c, word) in rows[1][1..].as_chunks::<WORD>().0.iter().enumerate() {
             let any = |reaches: &dyn Fn(f32) -> bool| word.iter().fold(false, |any, &s| any | reaches(s));
@@ -242,10 +253,10 @@ impl Scan {
             if open.is_none() && !deep && !any(&|s| s >= isophote) {
                 continue;
             }
-            // Where the threshold is zero, what fills up the last word reaches it too.
+            // Excludes the zeros that pad the last word: they would reach a threshold of zero.
             let inside = u32::MAX >> ((c + 1) * WORD).saturating_sub(width);
             let above = reaching(word, isophote) & inside;
-            // A bit wherever a pixel is not on the same side of the isophote as the one before.
+            // A bit for each pixel that is on the other side of the isophote than the pixel before it.
             for k in ones(above ^ (above << 1 | u32::from(open.is_some()))) {
                 let x = c * WORD + k;
                 match open.take() {
@@ -278,7 +289,7 @@ impl Scan {
         self.troughs.clear();
     }
 
-    /// Keeps the pixel at column `x` if it is a trough.
+    /// Adds the pixel at column `x` to the troughs if it is a local minimum.
     #[inline(always)]
     fn look_below(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
         let [above, row, below] = rows.map(|row| [0, 1, 2].map(|k| -row[x + k]));
@@ -309,7 +320,7 @@ fn reaching_down(word: &[f32; WORD], level: f32) -> u32 {
     bits
 }
 
-/// Numbers of the bits that are set, from the lowest.
+/// Indices of the bits that are set, from the lowest.
 #[inline(always)]
 fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -319,7 +330,7 @@ fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A bit for each peak that is not below the level among the pixels of the middle row from column `start` on.
+/// A bit for each pixel of the middle row, from column `start` on, that is a peak and not below the level.
 #[inline(always)]
 fn maxima(rows: [&[f32]; 3], start: usize, level: f32) -> u32 {
     let [above, row, below] = [
@@ -339,7 +350,8 @@ fn maxima(rows: [&[f32]; 3], start: usize, level: f32) -> u32 {
     bits
 }
 
-/// Whether a pixel is above its eight neighbours, those that come before and after it; of equal ones the first counts.
+/// Whether a pixel is higher than its eight neighbours, which are given in two groups: before and after it in
+/// reading order. Of equal pixels the first is the peak.
 #[inline(always)]
 fn is_peak(height: f32, before: [f32; 4], after: [f32; 4]) -> bool {
     let [a, b, c, d] = before;
@@ -354,7 +366,7 @@ fn vertex(before: f32, centre: f32, after: f32) -> f32 {
     if curvature > 0.0 { (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
 }
 
-/// Tells each peak its blob, and each blob its number of peaks; peaks and runs are in reading order.
+/// Sets the blob of each peak and the number of peaks of each blob; peaks and runs are in reading order.
 fn assign(runs: &[Run], labels: &Labels, peaks: &mut [Peak], blobs: &mut [Blob]) {
     let mut k = 0;
     for peak in peaks {
@@ -383,7 +395,7 @@ mod tests {
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 32).unwrap();
         let mut detector = Detector::default();
-        // What a frame leaves in the buffers does not show in the next.
+        // Content that one frame leaves in the buffers does not affect the next.
         detector.detect(&image, &background, None, 0.5, true, None);
         let detection = detector.detect(&image, &background, Some(1.5), 5.0, false, None);
         let mut found: Vec<_> = detection.peaks.iter().map(|p| (p.x, p.y)).collect();

@@ -1,7 +1,8 @@
-//! Extraction: from the pixels of a frame to its stars.
+//! Extracts the stars of a frame from its pixels.
 //!
-//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak. Positions
-//! count from the image's centre, as everywhere in this crate: [`Star::position`] is what [`crate::solve::solve`] takes.
+//! The steps are: background and noise on a mesh, a matched filter, blobs and their peaks, then the position
+//! of every peak. Positions are relative to the image's centre, as everywhere in this crate;
+//! [`Star::position`] can be passed to [`crate::solve::solve`] directly.
 
 use std::sync::Arc;
 
@@ -32,25 +33,25 @@ use select::{Chosen, select};
 
 /// Properties of a star, as bits.
 pub mod flags {
-    /// A pixel of it is saturated: flux and position are worse than their noise tells.
+    /// A pixel of the star is saturated; flux and position are less accurate than their noise suggests.
     pub const SATURATED: u32 = 1;
-    /// It is so near the edge of the frame that a part of it is missing.
+    /// The star is so near the edge of the frame that a part of it is missing.
     pub const EDGE: u32 = 2;
-    /// Another star's light reaches into it.
+    /// The star overlaps with the light of another star.
     pub const BLENDED: u32 = 4;
-    /// A bad pixel lies within it.
+    /// A bad pixel lies within the star.
     pub const MASKED: u32 = 8;
-    /// The stars of its frame are elongated, all in one direction.
+    /// The stars of the frame are elongated, all in one direction.
     pub const TRAILED: u32 = 16;
-    /// It is sharper than the frame's stars can be: a hot pixel or the hit of a cosmic ray.
+    /// The source is sharper than a star of the frame can be: a hot pixel or the hit of a cosmic ray.
     pub const HOT_PIXEL: u32 = 32;
 }
 
-/// One star as it was found.
+/// One star, with its measured properties.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Star {
-    /// Position in pixels from the image's centre, as [`crate::solve::solve`] takes it: the 0-based column (whole at
-    /// pixel centres) less half the width, and the row less half the height.
+    /// Position in pixels from the image's centre, as for [`crate::solve::solve`]: the 0-based column (an
+    /// integer at pixel centres) less half the image's width, and the row less half its height.
     pub position: [f64; 2],
     /// Covariance of the position in square pixels: xx, xy, yy.
     pub position_cov: Moments,
@@ -60,25 +61,26 @@ pub struct Star {
     pub flux_error: f64,
     /// Second moments of the star's image in square pixels: xx, xy, yy.
     pub cov: Moments,
-    /// Highest pixel above the background.
+    /// Height of the highest pixel above the background, in units of the image.
     pub peak: f64,
-    /// Background at the star.
+    /// Background at the star, in units of the image.
     pub background: f64,
     /// (peak - mean of its eight neighbours) / peak.
     pub sharpness: f64,
-    /// Pixels of the blob it belongs to.
+    /// Number of pixels of the blob that the star belongs to.
     pub num_pixels: usize,
     /// Bits of [`flags`].
     pub flags: u32,
 }
 
 impl Star {
-    /// Column and row of the position in an image of this width and height, 0-based and whole at pixel centres.
+    /// Column and row of the star in an image of this width and height, 0-based and integers at pixel
+    /// centres.
     pub fn column_row(&self, image_size: [usize; 2]) -> [f64; 2] {
         std::array::from_fn(|k| self.position[k] + image_size[k] as f64 / 2.0)
     }
 
-    /// The same star with its light in other units, by a factor.
+    /// Converts the light of the star to other units, by multiplying it by `factor`.
     fn in_units(self, factor: f64) -> Self {
         Self {
             flux: factor * self.flux,
@@ -89,70 +91,76 @@ impl Star {
         }
     }
 
-    /// Ratio of the axes of the image.
+    /// Ratio of the major to the minor axis of the star's image.
     pub fn elongation(&self) -> f64 {
         centroid::elongation(self.cov)
     }
 
-    /// Full width at half maximum of a Gaussian with the image's moments.
+    /// Full width at half maximum, in pixels, of a Gaussian with the second moments of the star's image.
     pub fn fwhm(&self) -> f64 {
         let [xx, xy, yy] = self.cov;
         (8.0 * std::f64::consts::LN_2).sqrt() * (xx * yy - xy * xy).max(0.0).powf(0.25)
     }
 
-    /// Flux over its error.
+    /// Signal-to-noise ratio: flux over its standard deviation.
     pub fn snr(&self) -> f64 {
         self.flux / self.flux_error
     }
 }
 
-/// How many candidates were left out, by reason.
+/// Numbers of rejected candidates, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rejected {
-    /// Blobs of fewer than `min_pixels`.
+    /// Blobs of fewer than `min_pixels` pixels.
     pub too_small: usize,
-    /// Blobs of more than `max_pixels` a peak.
+    /// Blobs of more than `max_pixels` pixels per peak, and saturated regions that are too large or
+    /// scattered.
     pub too_large: usize,
-    /// More elongated than `max_elongation`.
+    /// Sources more elongated than `max_elongation` and, where stars have large images, sources shorter than
+    /// these.
     pub elongated: usize,
-    /// Several times wider than the stars.
+    /// Sources several times wider than the stars, and peaks that do not stand out from the light around
+    /// them.
     pub extended: usize,
-    /// Sharper than `max_sharpness`.
+    /// Sources sharper than `max_sharpness`.
     pub sharp: usize,
-    /// Within `border_margin`.
+    /// Sources within `border_margin` of the edge of the frame.
     pub border: usize,
-    /// Without light left when measured.
+    /// Sources in which too little light is measured.
     pub faint: usize,
-    /// Beyond the brightest `max_centroids`.
+    /// Stars beyond the brightest `max_centroids`, and peaks beyond the greatest number for the size of the
+    /// frame.
     pub surplus: usize,
-    /// Not measured, since they are beyond the highest `max_measured`; about so many where these alone were looked for.
+    /// Peaks that were not measured, because they are beyond the highest `max_measured`; an estimate if only
+    /// the highest peaks were searched for.
     pub unmeasured: usize,
 }
 
-/// Stars of a frame, brightest first, and what was measured on the way.
+/// Result of an extraction: the stars of a frame, its background and its point-spread function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extraction {
     /// The stars, brightest first.
     pub stars: Vec<Star>,
     /// Background and noise of the frame.
     pub background: Background,
-    /// Mean threshold in units of the image, after a filter that keeps the flux.
+    /// Mean detection threshold in units of the image, for a matched filter that conserves flux.
     pub threshold: f64,
-    /// Blobs with a peak above the threshold.
+    /// Number of blobs with a peak above the threshold.
     pub num_blobs_raw: usize,
-    /// Numbers of detections that were left out.
+    /// Numbers of rejected candidates.
     pub rejected: Rejected,
-    /// Value from which pixels counted as saturated.
+    /// Pixel value from which pixels count as saturated, if there is one.
     pub saturation_level: Option<f64>,
-    /// The point-spread function that was fitted; none where positions are those of windows.
+    /// Kind of the point-spread function that was fitted; `None` if positions were measured in windows.
     pub psf: Option<PsfKind>,
-    /// The same as it was measured.
+    /// The point-spread function that was fitted, as measured from the stars.
     pub effective_psf: Option<EffectivePsf>,
 }
 
-/// One in so many of the highest peaks may be defects or stand in light that they do not stand out from.
+/// Search for the highest peaks: one peak is added as a reserve for each of this number of peaks to be
+/// measured, because some peaks are defects or do not stand out from the light around them.
 const SPARE: usize = 4;
-/// Smallest frame that is binned for fast detection.
+/// Smallest side, in pixels, of a frame that is binned for fast detection.
 const MIN_BINNED_SIZE: usize = 16;
 
 /// Finds and measures the stars of a frame. For many frames, see [`Extractor`].
@@ -160,7 +168,8 @@ pub fn extract(image: &Image<'_>, options: &ExtractOptions) -> Result<Extraction
     Extractor::new(options.clone())?.extract(image, &())
 }
 
-/// Finds and measures the stars of frame after frame, with options that are checked once and buffers that are kept.
+/// Finds and measures the stars of many frames, one after another. Options are checked once; buffers are
+/// reused.
 #[derive(Debug, Clone)]
 pub struct Extractor {
     options: ExtractOptions,
@@ -169,20 +178,21 @@ pub struct Extractor {
 }
 
 impl Extractor {
-    /// Refuses options that make no sense.
+    /// Checks the options, and returns an error if they are invalid.
     pub fn new(options: ExtractOptions) -> Result<Self> {
         options.check()?;
         Ok(Self { options, detector: Detector::default(), measured: Vec::new() })
     }
 
-    /// Its options.
+    /// Options of the extractor.
     pub fn options(&self) -> &ExtractOptions {
         &self.options
     }
 
-    /// The stars of one frame; those before leave no trace in them. Stops soon after the monitor wants it to.
+    /// Finds and measures the stars of one frame. The result does not depend on earlier frames. Stops soon
+    /// after the monitor requests it.
     pub fn extract(&mut self, image: &Image<'_>, monitor: &dyn Monitor) -> Result<Extraction> {
-        // All that follows is in units in which the frame scatters by about one.
+        // From here on, light is in units in which the frame's scatter is about one.
         let reading = self.reading(image)?;
         let Self { options, detector, measured } = self;
         let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
@@ -228,7 +238,8 @@ impl Extractor {
         })
     }
 
-    /// How to read the image. What the places of a pattern differ in, without light, the sky tells; with light, the stars.
+    /// Determines how the image is read. If pixels form a pattern of period two, its offsets are measured on
+    /// the sky, and its sensitivities on the stars.
     fn reading(&mut self, image: &Image<'_>) -> Result<Reading> {
         let reading = survey(image);
         let Some(pattern) = reading.pattern else { return Ok(reading) };
@@ -249,11 +260,11 @@ struct Frame<'a> {
     background: &'a Background,
     detection: &'a Detection,
     options: &'a ExtractOptions,
-    /// Value from which pixels are saturated; infinite where none are.
+    /// Value from which pixels are saturated; infinite if no pixels are.
     saturation: f32,
 }
 
-/// Detects what is on a frame without its defects, and returns these.
+/// Detects the sources of a frame, with its defects masked, and returns the defects.
 fn detect(
     detector: &mut Detector,
     image: &Image<'_>,
@@ -264,7 +275,7 @@ fn detect(
     let (sigma, threshold) = (options.matched_filter_sigma, options.sigma_threshold as f32);
     let sharpness = options.max_sharpness.unwrap_or(1.0);
     if options.fast {
-        // In a hurry, defects are searched for only where they show.
+        // Fast detection searches the frame for defects only if enough of the peaks are defects.
         let found = detector.detect(image, background, sigma, threshold, binned, None);
         if !sharp::are_among(image, background, &found.peaks, sharpness) {
             return found.defects.clone();
@@ -274,8 +285,8 @@ fn detect(
     detector.detect(image, background, sigma, threshold, binned, Some(&search)).defects.clone()
 }
 
-/// Detects the brightest stars of a rich frame, if they are all that is to be measured; returns what of the peaks are defects,
-/// and those that may be stars.
+/// Detects the brightest stars of a rich frame, if only these are to be measured. Returns the defects among
+/// the peaks, and the peaks that may be stars; `None` if the frame must be searched for all peaks.
 fn detect_brightest(
     detector: &mut Detector,
     image: &Image<'_>,
@@ -299,7 +310,7 @@ fn detect_brightest(
     (chosen.0.len() >= most).then_some((defects, chosen))
 }
 
-/// A number that rises as `value` falls.
+/// Sort key that increases as `value` decreases.
 fn descending(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }

@@ -1,11 +1,12 @@
-//! Fourier transforms of images of one size, in single precision: both would take 150 kB of the extension.
+//! Fourier transforms of images of one size, in single precision only: both precisions would take 150 kB of
+//! the extension.
 
 use std::sync::Arc;
 
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-/// The next side from this one up whose transform is quick.
+/// The smallest side, from `side` up, whose transform is fast.
 pub(crate) fn good_side(side: usize) -> usize {
     let smooth = |mut n: usize| {
         for p in [2, 3, 5] {
@@ -18,7 +19,8 @@ pub(crate) fn good_side(side: usize) -> usize {
     (side..2 * side).find(|&n| smooth(n)).unwrap_or(side)
 }
 
-/// Transforms images of one size, in place and without a factor: forward and back, pixels are multiplied by their number.
+/// Transforms images of one size, in place and without normalisation: a forward and an inverse transform
+/// together multiply each pixel by the number of pixels.
 pub(crate) struct Fourier {
     size: [usize; 2],
     forward: [Arc<dyn Fft<f32>>; 2],
@@ -26,7 +28,7 @@ pub(crate) struct Fourier {
 }
 
 impl Fourier {
-    /// Of images of these columns and rows.
+    /// Prepares the transforms of images with these numbers of columns and rows.
     pub(crate) fn new(size: [usize; 2]) -> Self {
         let mut planner = FftPlanner::new();
         let forward = size.map(|side| planner.plan_fft_forward(side));
@@ -38,12 +40,12 @@ impl Fourier {
         self.size
     }
 
-    /// From pixels, row after row, to frequencies, the lowest first.
+    /// Transforms pixels, row by row, to frequencies, the lowest first.
     pub(crate) fn forward(&self, data: &mut Vec<Complex32>) {
         self.transform(data, &self.forward);
     }
 
-    /// From frequencies to pixels.
+    /// Transforms frequencies to pixels.
     pub(crate) fn inverse(&self, data: &mut Vec<Complex32>) {
         self.transform(data, &self.inverse);
     }

@@ -1,4 +1,4 @@
-//! Images as the extraction reads them: rows of any pixel type, in place, with bad pixels left out.
+//! Images as the extraction reads them: rows of any pixel type, read in place, with bad pixels excluded.
 
 use std::sync::Arc;
 
@@ -8,27 +8,32 @@ use crate::imaging::pixels::ScaledBlock;
 pub use crate::imaging::pixels::{Pixel, Rows};
 use crate::simd::{Work, streamed};
 
-/// Blocks of fewer pixels gain nothing from wide vector instructions.
+/// Blocks with fewer pixels than this are converted without wide vector instructions, which would bring no
+/// gain.
 const SHORT: usize = 64;
-/// Pixels of a row that are freed from a pattern at once, a multiple of its period.
+/// Number of pixels of a row from which the pattern is removed at once, a multiple of the pattern's period.
 const PAIRS: usize = 16;
 
-/// How the numbers of an image are read: times a power of two, less a pattern of period two.
+/// How pixel values are converted on reading: multiplied by a power of two, then freed from a pattern of
+/// period two.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Reading {
-    /// Power of two by which the numbers are multiplied.
+    /// Power of two by which pixel values are multiplied.
     pub scale: f64,
-    /// Offset by the parity of row and column that is subtracted, and the factor on what remains, after scaling.
+    /// Pattern that is removed after scaling, if there is one.
     pub pattern: Option<Pattern>,
-    /// Distance of the scaled values, where they lie on a lattice; zero where they do not.
+    /// Quantisation step of the scaled values (spacing of the lattice on which they lie); zero if there is
+    /// none.
     pub step: f32,
-    /// Difference of level of neighbouring areas that are flat each; zero where pixels are not rounded alike.
+    /// Level difference between flat areas, in which all pixels are rounded to one value; zero if there are
+    /// none.
     pub plateau: f32,
-    /// Noise that is assumed at least, in a frame that has none.
+    /// Lower limit of the noise, assumed for a frame without noise; zero for other frames.
     pub least_noise: f32,
 }
 
-/// Offset and factor of the pixels by the parity of their row and of their column.
+/// Pattern of period two: an offset to subtract and a factor to multiply by, indexed by the parity of row and
+/// column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Pattern {
     pub offset: [[f32; 2]; 2],
@@ -37,7 +42,7 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     fn flatten(&self, y: usize, x0: usize, out: &mut [f32]) {
-        // As many side by side as vector registers hold, for the compiler.
+        // As many pixels at once as vector registers hold, so that the compiler uses vector instructions.
         let alternating =
             |values: [f32; 2]| -> [f32; PAIRS] { std::array::from_fn(|k| values[(x0 + k) % 2]) };
         let [offset, factor] = [self.offset, self.factor].map(|values| alternating(values[y % 2]));
@@ -53,7 +58,8 @@ impl Pattern {
         flatten(rest);
     }
 
-    /// With what exceeds `level` divided by the sensitivity of each place.
+    /// The pattern that also divides the height of flattened pixels above `level` by `sensitivity`, which is
+    /// indexed by the parity of row and column.
     pub(crate) fn divided(&self, sensitivity: [[f32; 2]; 2], level: f32) -> Self {
         let mut divided = *self;
         for (j, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -64,7 +70,7 @@ impl Pattern {
         divided
     }
 
-    /// The lowest of what a value becomes in each of the four places.
+    /// The lowest of the four results that one pixel value gives, one for each parity of row and column.
     pub(crate) fn lowest(&self, value: f64) -> f64 {
         let places = self.offset.iter().flatten().zip(self.factor.iter().flatten());
         places
@@ -73,7 +79,7 @@ impl Pattern {
     }
 }
 
-/// A view of an image: one slice per row, so that any part of a larger array can be read where it is.
+/// A view of an image: one slice per row, so that any part of a larger array can be read without copying.
 ///
 /// Pixels that are not finite (or beyond 1e15), or for which the mask holds true, are bad: they are never used.
 #[derive(Debug, Clone)]
@@ -82,14 +88,16 @@ pub struct Image<'a> {
     mask: Option<Vec<&'a [bool]>>,
     noise: Option<Vec<&'a [f32]>>,
     width: usize,
-    /// Known once the image was surveyed.
+    /// How pixel values are converted; `None` until the image has been surveyed.
     reading: Option<Reading>,
-    /// Further pixels that are bad.
+    /// Bad pixels in addition to those of the mask.
     defects: Option<Arc<Defects>>,
 }
 
 impl<'a> Image<'a> {
-    /// Refuses an image without pixels, rows of different length, and a mask of another shape.
+    /// Makes an image from its rows and an optional mask of bad pixels.
+    ///
+    /// Returns an error for an image without pixels, rows of different length, and a mask of another shape.
     pub fn new<T: Pixel>(rows: Vec<&'a [T]>, mask: Option<Vec<&'a [bool]>>) -> Result<Self> {
         let width = rows.first().map_or(0, |row| row.len());
         if width == 0 {
@@ -114,7 +122,7 @@ impl<'a> Image<'a> {
         Ok(Self { rows: T::rows(rows), mask, noise: None, width, reading: None, defects: None })
     }
 
-    /// An image of contiguous rows.
+    /// Makes an image from contiguous rows of `width` pixels.
     pub fn from_slice<T: Pixel>(pixels: &'a [T], width: usize) -> Result<Self> {
         if width == 0 || !pixels.len().is_multiple_of(width) {
             return Err(Error::argument(
@@ -126,8 +134,10 @@ impl<'a> Image<'a> {
         Self::new(pixels.chunks_exact(width).collect(), None)
     }
 
-    /// With the standard deviation of the noise of every pixel, where it is known: rows of positive, finite numbers
-    /// (any, where a pixel is bad).
+    /// The same image with the standard deviation of the noise of every pixel.
+    ///
+    /// `noise` holds one row per row of the image. All its numbers must be positive and finite, also those of
+    /// bad pixels, where their value does not matter.
     pub fn with_noise(mut self, noise: Vec<&'a [f32]>) -> Result<Self> {
         if noise.len() != self.height() || noise.iter().any(|row| row.len() != self.width) {
             return Err(Error::argument(
@@ -147,23 +157,24 @@ impl<'a> Image<'a> {
         Ok(self)
     }
 
-    /// The noise of every pixel, row by row, where it is known, in the units of the image.
+    /// Standard deviation of the noise of every pixel, row by row, in the units of the image; `None` if it is
+    /// not known.
     pub(crate) fn noise(&self) -> Option<&[&'a [f32]]> {
         self.noise.as_deref()
     }
 
-    /// The same image, read in another way.
+    /// The same image with another conversion of its pixel values.
     pub(crate) fn with_reading(&self, reading: Reading) -> Self {
         Self { reading: Some(reading), ..self.clone() }
     }
 
-    /// How it is read, if that was decided.
+    /// How pixel values are converted, if that has been determined.
     pub(crate) fn reading(&self) -> Option<&Reading> {
         self.reading.as_ref()
     }
 
-    /// Pixels as they are, from column and row `from` on, each `step` from the one before; NaN where they are masked or not
-    /// finite.
+    /// Reads unconverted pixels along a line. The first is at column and row `from`, and each is `step`
+    /// columns and rows after the one before. Pixels that are masked or not finite become NaN.
     pub(crate) fn line(&self, from: [usize; 2], step: [usize; 2], out: &mut [f64]) {
         self.rows.line(from, step, out);
         for v in &mut *out {
@@ -177,24 +188,24 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// A pixel as it is; NaN if it is masked or not finite.
+    /// One unconverted pixel; NaN if it is masked or not finite.
     pub(crate) fn raw(&self, x: usize, y: usize) -> f64 {
         let mut pixel = [f64::NAN];
         self.line([x, y], [1, 0], &mut pixel);
         pixel[0]
     }
 
-    /// Distance between neighbouring values, for integers.
+    /// Quantisation step of the pixel type: one for integers, `None` for floating-point numbers.
     pub(crate) fn step(&self) -> Option<f64> {
         self.rows.step()
     }
 
-    /// Largest binary exponent of a scale with which it can be read.
+    /// Largest binary exponent of a scale with which the image can be read.
     pub(crate) fn max_exponent(&self) -> i32 {
         self.rows.max_exponent()
     }
 
-    /// The same image in which some pixels more are bad.
+    /// The same image with `defects` as further bad pixels.
     pub(crate) fn without(&self, defects: Arc<Defects>) -> Self {
         Self { defects: Some(defects).filter(|defects| !defects.is_empty()), ..self.clone() }
     }
@@ -214,13 +225,14 @@ impl<'a> Image<'a> {
         self.rows.len()
     }
 
-    /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
+    /// Reads pixels `x0..x0 + out.len()` of row `y`, converted; bad pixels become NaN.
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let columns = out.len();
         self.read_block([x0, y], columns, out, columns.max(1));
     }
 
-    /// So many columns from column and row `from` on, of as many rows as `out` has; each row is `stride` after the one before.
+    /// Reads a block of `columns` columns whose first column and row are `from`, converted; bad pixels become
+    /// NaN. It has as many rows as fit into `out`, and each row begins `stride` numbers after the one before.
     pub(crate) fn read_block(&self, from: [usize; 2], columns: usize, out: &mut [f32], stride: usize) {
         let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
         let short = out.len() < SHORT;
@@ -289,7 +301,7 @@ mod tests {
         let single = scaled(&[9.0_f32, -0.1, f32::NAN, f32::INFINITY, 5e14, 1e14, 9.0], 4.0);
         assert!(single[1..4].iter().all(|v| v.is_nan()));
         assert_eq!([single[0], single[4]], [-0.4, 4e14]);
-        // What is beyond single precision may be within it once scaled.
+        // A value beyond the range of single precision may be within it once scaled.
         let double = scaled(&[9.0, -1e300, f64::NAN, 2e300, 0.0, 1e299, 9.0], 2.0_f64.powi(-960));
         let small = 2.0_f64.powi(-960);
         assert_eq!([double[0], double[2], double[4]], [-1e300, 2e300, 1e299].map(|v| (v * small) as f32));

@@ -1,27 +1,28 @@
-//! Rows of pixels of any type, read as single-precision numbers: all that is compiled for each type.
+//! Rows of pixels of any type, read as single-precision numbers. Only the code of this module is compiled
+//! once for each pixel type.
 
-// Parts of loops that are compiled for several kinds of machine: `streamed`.
+// Inlined functions are parts of loops that `streamed` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use crate::simd::Work;
 
-/// Floating-point pixels beyond this are bad: their squares would not fit.
+/// Floating-point pixels of larger absolute value are bad, because sums of their squares could overflow.
 pub(crate) const LIMIT: f32 = 1e15;
 
-/// A type images are made of.
+/// A type of pixel values.
 pub trait Pixel: Sized {
-    /// Rows of such pixels.
+    /// Wraps rows of pixels of this type.
     fn rows(rows: Vec<&[Self]>) -> Rows<'_>;
 }
 
-/// Rows of pixels of one type, each a slice of its own.
+/// Rows of pixels of one type, each row a separate slice.
 #[derive(Debug, Clone)]
 pub enum Rows<'a> {
-    /// Bytes.
+    /// Unsigned 8-bit integers.
     U8(Vec<&'a [u8]>),
-    /// Short integers.
+    /// Signed 16-bit integers.
     I16(Vec<&'a [i16]>),
-    /// Short integers without sign.
+    /// Unsigned 16-bit integers.
     U16(Vec<&'a [u16]>),
     /// Numbers in single precision.
     F32(Vec<&'a [f32]>),
@@ -52,7 +53,8 @@ impl Rows<'_> {
         }
     }
 
-    /// Pixels as they are, from column and row `from` on, each `step` from the one before.
+    /// Reads unconverted pixels along a line: the first at column and row `from`, each `step` after the one
+    /// before.
     pub(crate) fn line(&self, from: [usize; 2], step: [usize; 2], out: &mut [f64]) {
         match self {
             Self::U8(rows) => along(rows, from, step, out),
@@ -63,7 +65,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Distance between neighbouring values, for integers.
+    /// Quantisation step: one for integers, `None` for floating-point numbers.
     pub(crate) fn step(&self) -> Option<f64> {
         match self {
             Self::U8(_) | Self::I16(_) | Self::U16(_) => Some(1.0),
@@ -89,14 +91,15 @@ fn along<T: Copy + Into<f64>>(rows: &[&[T]], [x, y]: [usize; 2], step: [usize; 2
     }
 }
 
-/// A block of pixels to be multiplied by `scale`; NaN where that is not finite (or beyond 1e15).
+/// A block of pixels to be multiplied by `scale`. Products that are not finite or are beyond 1e15 become NaN.
 pub(crate) struct ScaledBlock<'a> {
     pub(crate) rows: &'a Rows<'a>,
-    /// Its first column and row, and how many columns it has.
+    /// First column and row of the block.
     pub(crate) from: [usize; 2],
+    /// Number of columns of the block.
     pub(crate) columns: usize,
     pub(crate) scale: f64,
-    /// Row after row, each `stride` after the one before.
+    /// Output rows; each begins `stride` numbers after the one before.
     pub(crate) out: &'a mut [f32],
     pub(crate) stride: usize,
 }

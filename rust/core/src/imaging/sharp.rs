@@ -1,9 +1,10 @@
-//! The search for defects: pixels that stand out alone as no star's can, hot ones and hits of cosmic rays. They are masked before
-//! anything is detected, so that the stars beside them are found and measured without them.
+//! Searches for defects: pixels that stand out from their neighbours more than any star's can, such as hot
+//! pixels and hits of cosmic rays. They are masked before detection, so that stars next to them are found and
+//! measured without them.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
-// Many comparisons at once, without branches.
+// `&` and `|` on booleans make many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::Range;
@@ -16,38 +17,42 @@ use crate::imaging::detect::Peak;
 use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
-/// A pixel is looked at closely if it is higher than one beside it by so many sigmas: fewer hardly make a detection.
+/// A pixel is tested if it is higher than an adjacent one by this many sigmas. A lower one would hardly be
+/// detected.
 const LOOK_SIGMAS: f32 = 6.0;
-/// Its neighbours have to be too dark by so many sigmas of their mean for a star of any width ...
+/// The neighbours of a defect must be darker than those of a star of any width, by this many standard errors.
 const ALONE_SIGMAS: f32 = 2.0;
-/// ... without the highest of them: hot pixels come in pairs.
+/// Number of the highest neighbours that this test excludes, because hot pixels come in pairs.
 const PAIRED: usize = 1;
-/// Leaving out a highest neighbour lowers the mean of the others by this fraction of a pixel's noise.
+/// Excluding a highest neighbour lowers the mean of the others by this fraction of a pixel's noise.
 const SPARED_BIAS: f32 = 0.2;
-/// Three neighbours may have all the light of seven.
+/// Factor of the first test, of three of the four nearest neighbours: they may have all the light of seven
+/// neighbours.
 const NEAREST: f32 = 7.0;
-/// Fewer good neighbours tell nothing.
+/// Least number of good neighbours for a decision.
 const MIN_NEIGHBOURS: usize = 5;
-/// Among so many peaks this fraction of defects makes a search of the frame pay.
+/// Number of peaks that are sampled to decide whether the whole frame is searched for defects.
 const SAMPLED_PEAKS: usize = 256;
+/// Fraction of defects among these peaks above which a search of the whole frame pays.
 const DEFECTIVE_PEAKS: f64 = 0.1;
-/// Pixels that are looked at together, and over which the noise is taken as one.
+/// Number of pixels that are compared together.
 const WORD: usize = 32;
+/// Number of pixels over which level and noise are taken as constant.
 const SPAN: usize = 256;
 
-/// The neighbours of a pixel, as they are gone through.
+/// Statistics of the neighbours of a pixel, accumulated one by one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neighbours {
     count: usize,
     sum: f32,
-    /// The highest two.
+    /// Heights of the two highest neighbours.
     highest: [f32; 2],
 }
 
 impl Neighbours {
     pub(crate) const NONE: Self = Self { count: 0, sum: 0.0, highest: [f32::NEG_INFINITY; 2] };
 
-    /// One more, of this height.
+    /// Adds a neighbour of this height.
     #[inline(always)]
     pub(crate) fn add(&mut self, height: f32) {
         self.count += 1;
@@ -60,13 +65,14 @@ impl Neighbours {
         };
     }
 
-    /// How many of eight are missing.
+    /// Number of the eight neighbours that are missing.
     pub(crate) fn missing(self) -> usize {
         8 - self.count
     }
 
-    /// Whether a pixel stands out alone: its neighbours, without the `spared` highest (two at most), are in the mean
-    /// darker than the fraction `least` of its height, by `sigmas` of the noise.
+    /// Whether a pixel of this height stands out alone: the mean of its neighbours, without the `spared`
+    /// highest (at most two), is below the fraction `least` of the height, by `sigmas` standard errors of the
+    /// difference.
     pub(crate) fn are_dark(self, height: f32, noise: f32, least: f32, sigmas: f32, spared: usize) -> bool {
         if self.count < MIN_NEIGHBOURS {
             return false;
@@ -79,7 +85,8 @@ impl Neighbours {
     }
 }
 
-/// Pixels of some rows that are sharper than `limit`, (height - mean of the neighbours) / height, by more than noise explains.
+/// Finds pixels of some rows whose sharpness, (height - mean of the neighbours) / height, exceeds `limit` by
+/// more than noise explains.
 pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows: Range<usize>) -> Defects {
     let least = (1.0 - limit) as f32;
     if least <= 0.0 {
@@ -89,7 +96,7 @@ pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows:
     by_rows(vectorized(Search { image, background, rows, least }), end)
 }
 
-/// Whether some of the peaks are defects, so many that it pays to search the whole frame for them.
+/// Whether so many of the peaks are defects that a search of the whole frame pays.
 pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> bool {
     let sample = peaks.iter().step_by(peaks.len().div_ceil(SAMPLED_PEAKS).max(1));
     let looked_at = sample.len();
@@ -97,7 +104,7 @@ pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Pea
     alone.count() as f64 > DEFECTIVE_PEAKS * looked_at as f64
 }
 
-/// The defects among the peaks, one each.
+/// The defects among the peaks, at most one per peak.
 pub(crate) fn among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> Defects {
     let least = (1.0 - limit) as f32;
     let mut lone: Vec<Defect> =
@@ -107,7 +114,7 @@ pub(crate) fn among(image: &Image<'_>, background: &Background, peaks: &[Peak], 
     by_rows(lone, image.height())
 }
 
-/// Defects in reading order, of the rows before `end`.
+/// Makes [`Defects`] of a list in reading order, for the rows before `end`.
 fn by_rows(found: Vec<Defect>, end: usize) -> Defects {
     let mut defects = Defects::none(0);
     for Defect { x, y, height } in found {
@@ -117,7 +124,7 @@ fn by_rows(found: Vec<Defect>, end: usize) -> Defects {
     defects
 }
 
-/// The highest pixel about a peak, if it stands out alone.
+/// The highest of the 3 x 3 pixels around a peak, if it stands out alone.
 fn lone_near(image: &Image<'_>, background: &Background, peak: &Peak, least: f32) -> Option<Defect> {
     let [level, noise] =
         [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
@@ -164,7 +171,7 @@ impl Work for Search<'_> {
     #[inline(always)]
     fn call(self) -> Vec<Defect> {
         let width = self.image.width();
-        // With a pixel more at both ends: bad ones, as beyond the frame.
+        // With one more pixel at both ends, which is bad like all pixels outside the frame.
         let mut row = vec![f32::NAN; width.next_multiple_of(WORD) + 2];
         let mut found = Vec::new();
         for y in self.rows.clone() {
@@ -174,7 +181,7 @@ impl Work for Search<'_> {
                 let middle = [(start + end) as f32 / 2.0, y as f32];
                 let noise = self.background.noise.at(middle[0], middle[1]);
                 let step = LOOK_SIGMAS * noise;
-                // Only where something stands out.
+                // The level, calculated only if a pixel stands out.
                 let mut known = None;
                 for word in (start..end).step_by(WORD) {
                     let part = &row[word..word + WORD + 2];
@@ -193,7 +200,8 @@ impl Work for Search<'_> {
 }
 
 impl Search<'_> {
-    /// Adds those that stand out alone among the pixels of a row from a place on; `part` begins with the one before.
+    /// Adds the pixels that stand out alone among [`WORD`] pixels of row `y` from column `x` on; `part`
+    /// begins one pixel earlier.
     #[inline(always)]
     fn look(&self, [x, y]: [usize; 2], part: &[f32], level: f32, noise: f32, found: &mut Vec<Defect>) {
         let (left, right) = (x.saturating_sub(1), (x + WORD + 1).min(self.image.width()));
@@ -205,7 +213,7 @@ impl Search<'_> {
                 self.image.read(j, left, &mut rows[row][first..first + right - left]);
             }
         }
-        // Bad neighbours are dark here, and not counted below.
+        // Bad neighbours count as dark here; `judge` ignores them.
         let mut known = rows;
         for v in known.as_flattened_mut() {
             *v = if v.is_nan() { level } else { *v };
@@ -216,7 +224,8 @@ impl Search<'_> {
         let mut any = false;
         for k in 0..WORD {
             let (v, a, b, c, d) = (row[k + 1], row[k], row[k + 2], above[k + 1], below[k + 1]);
-            // Of the four nearest, three at least are dark beside it: of most pixels on the side of a star they are not.
+            // At least three of the four nearest neighbours must be dark. Most pixels on the flank of a star
+            // fail this test.
             let (ab, cd) = (if a > b { a } else { b }, if c > d { c } else { d });
             let brightest = if ab > cd { ab } else { cd };
             let three = a + b + c + d - brightest - 3.0 * level;
@@ -232,7 +241,7 @@ impl Search<'_> {
         }
     }
 
-    /// Adds pixel `k` of three rows, which begin with the one before it, if it stands out alone.
+    /// Adds pixel `k` of the middle one of three rows, which begin one pixel earlier, if it stands out alone.
     #[inline(never)]
     fn judge(
         &self,
@@ -279,7 +288,8 @@ mod tests {
         for (x, y) in hot {
             pixels[y * width + x] += 300.0;
         }
-        // Stars of 1.2 pixels FWHM: 0.673 of an axis in the middle pixel, 0.162 in the next; or half of it in each of two.
+        // Stars of 1.2 pixels FWHM. Along an axis, the middle pixel holds 0.673 of the light and the next
+        // ones 0.162 each, or two pixels hold half of it each.
         for (x0, y0, along) in
             [(30, 30, [0.0, 0.162, 0.673, 0.162, 0.0]), (160, 120, [0.025, 0.475, 0.475, 0.025, 0.0])]
         {

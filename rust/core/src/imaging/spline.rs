@@ -4,10 +4,11 @@ use rayon::prelude::*;
 
 /// Pole of the recursive filter from pixels to coefficients ("Splines", IEEE Signal Processing Magazine 16, 22, 1999).
 const POLE: f64 = -0.267_949_192_431_122_7;
-/// Pixels after which what lies beyond an edge has no influence on a coefficient.
+/// Number of pixels that contribute to the first coefficient of a line: the weight of farther ones is
+/// negligible.
 const REACH: usize = 28;
 
-/// An image between its pixels; (0, 0) is the centre of the first pixel.
+/// A spline through the pixels of an image; (0, 0) is the centre of the first pixel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spline {
     coefficients: Vec<f64>,
@@ -20,16 +21,17 @@ pub struct Spline {
 pub struct Jet {
     /// The value.
     pub value: f64,
-    /// By x and y.
+    /// First derivatives by x and y.
     pub gradient: [f64; 2],
     /// Sum of the second derivatives.
     pub laplacian: f64,
 }
 
 impl Spline {
-    /// The spline through the pixels of an image, row after row, that goes on as in a mirror beyond its edges.
+    /// The spline through the pixels of an image, given row by row. Beyond its edges, the image is continued
+    /// by reflection.
     ///
-    /// `None` of an empty image, or of one whose pixels are not as many as its size says.
+    /// `None` if the image is empty or the number of pixels does not match the size.
     pub fn new(pixels: &[f64], [width, height]: [usize; 2]) -> Option<Self> {
         if width == 0 || height == 0 || pixels.len() != width * height {
             return None;
@@ -57,7 +59,7 @@ impl Spline {
         [self.width, self.height]
     }
 
-    /// The value at a place, with derivatives; beyond the edges as in a mirror.
+    /// The value at a position, with derivatives. Beyond the edges, the image is continued by reflection.
     pub fn at(&self, [x, y]: [f64; 2]) -> Jet {
         let (column, row) = (x.floor(), y.floor());
         let (across, down) = (Taps::new(x - column), Taps::new(y - row));
@@ -84,7 +86,7 @@ impl Spline {
     }
 }
 
-/// Weights of the four coefficients about a place, and their first and second derivatives.
+/// Weights of the four coefficients around a position, and their first and second derivatives.
 struct Taps {
     value: [f64; 4],
     first: [f64; 4],
@@ -107,7 +109,7 @@ impl Taps {
     }
 }
 
-/// Index of a pixel beyond an edge, as in a mirror whose plane goes through the last pixel.
+/// Index of the pixel that replaces one beyond an edge, by reflection at the centre of the outermost pixel.
 fn mirror(at: isize, length: usize) -> usize {
     if length == 1 {
         return 0;

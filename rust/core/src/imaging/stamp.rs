@@ -1,13 +1,13 @@
-//! Stamps: the pixels around a star, in rows padded for the vector units.
+//! Stamps: the pixels around a star, in rows padded for vector instructions.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use crate::imaging::background::Background;
 use crate::imaging::image::Image;
 use crate::simd::LANES;
 
-/// Stands for a pixel of a stamp that is bad, saturated or outside the frame: larger than any that is good.
+/// Marker for a pixel of a stamp that is bad, saturated or outside the frame; larger than any good pixel.
 pub(crate) const BAD: f32 = 1e20;
 
 /// Whether a pixel of a stamp may be used.
@@ -16,14 +16,14 @@ pub(crate) fn is_good(value: f32) -> bool {
     value < BAD / 2.0
 }
 
-/// Sizes of a stamp of 2 `half` + 1 pixels a side.
+/// Dimensions of a square stamp with sides of 2 `half` + 1 pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Pixels on each side of the middle one.
+    /// Number of pixels on each side of the middle pixel.
     pub half: usize,
-    /// Pixels a side.
+    /// Number of pixels along one side.
     pub side: usize,
-    /// Length of a padded row.
+    /// Length of a padded row, in pixels.
     pub stride: usize,
 }
 
@@ -34,13 +34,14 @@ impl Layout {
         Self { half, side, stride: side.next_multiple_of(LANES) }
     }
 
-    /// Length of a stamp.
+    /// Number of pixels of a stamp, with padding.
     #[inline(always)]
     pub(crate) fn len(self) -> usize {
         self.side * self.stride
     }
 
-    /// The pixel of a stamp about `centre` at column and row `at` of the frame, if the stamp reaches there.
+    /// Index, in a stamp about `centre`, of the pixel at column and row `at` of the frame; `None` outside the
+    /// stamp.
     pub(crate) fn index(self, centre: [isize; 2], at: [isize; 2]) -> Option<usize> {
         let (x, y) = (at[0] - centre[0] + self.half as isize, at[1] - centre[1] + self.half as isize);
         let inside = |v: isize| (0..self.side as isize).contains(&v);
@@ -48,7 +49,7 @@ impl Layout {
     }
 }
 
-/// The middle part of a stamp: rows and, in whole [`LANES`], columns.
+/// The middle part of a stamp: a range of rows and a range of columns, in whole groups of [`LANES`] columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Crop {
     pub rows: [usize; 2],
@@ -56,7 +57,8 @@ pub(crate) struct Crop {
 }
 
 impl Crop {
-    /// The pixels within `reach` rows and columns of the middle one (and a few columns more).
+    /// The part within `reach` rows and columns of the middle pixel, with columns rounded outwards to whole
+    /// groups.
     pub(crate) fn new(half: usize, reach: usize) -> Self {
         let (low, high) = (half - reach.min(half), half + reach.min(half) + 1);
         Self { rows: [low, high], columns: [low / LANES * LANES, high.next_multiple_of(LANES)] }
@@ -67,20 +69,20 @@ impl Crop {
         Self::new(half, half)
     }
 
-    /// Range of the part of row `j` in a stamp.
+    /// Index range, in a stamp, of row `j` of the part.
     #[inline(always)]
     pub(crate) fn span(self, layout: Layout, j: usize) -> std::ops::Range<usize> {
         j * layout.stride + self.columns[0]..j * layout.stride + self.columns[1]
     }
 
-    /// Ranges of the parts of its rows in a stamp.
+    /// Index ranges, in a stamp, of all rows of the part.
     pub(crate) fn spans(self, layout: Layout) -> impl Iterator<Item = std::ops::Range<usize>> {
         (self.rows[0]..self.rows[1]).map(move |j| self.span(layout, j))
     }
 }
 
-/// Reads the stamp about column and row `centre`: frame less background, [`BAD`] where it cannot be used, which
-/// includes pixels from `saturation` on.
+/// Reads the stamp about column `x` and row `y`: the frame less the background. Bad pixels, pixels outside
+/// the frame, and pixels of `saturation` or more become [`BAD`].
 pub(crate) fn cut(
     image: &Image<'_>,
     background: &Background,
@@ -113,7 +115,8 @@ pub(crate) fn cut(
     }
 }
 
-/// The part of a frame of this width and height that a pixel is in, if there are so many along each axis; row by row.
+/// Index of the part of a frame that a pixel is in. The frame, of width and height `size`, is divided into
+/// `along` parts along each axis; parts are numbered row by row.
 pub(crate) fn part_of(pixel: [isize; 2], size: [usize; 2], along: usize) -> usize {
     let [column, row] = [0, 1].map(|k| {
         let inside = pixel[k].clamp(0, size[k] as isize - 1) as usize;

@@ -1,7 +1,9 @@
-//! A first look at a frame: the scale of its numbers, the lattice they lie on, and a pattern of period two.
+//! Surveys a frame before extraction: the scale of its values, the lattice on which they lie, and a pattern
+//! of period two.
 //!
-//! A few thousand pixels tell it. What is found decides how the frame is read from then on ([`Reading`]), so that nothing
-//! after it depends on the units of the image, or knows of mosaics of colours and of columns read by two amplifiers.
+//! The survey reads a few thousand pixels. Its result ([`Reading`]) determines how pixel values are converted
+//! on reading, so that later stages do not depend on the units of the image, and need not handle mosaics of
+//! colours or columns read by two amplifiers.
 
 use crate::imaging::image::{Image, Reading};
 
@@ -11,32 +13,35 @@ use pattern::pattern;
 mod lattice;
 mod pattern;
 
-/// Patches along each axis, and pixels along each side of a patch.
+/// Number of patches along each axis.
 const PATCHES: usize = 18;
+/// Side of a patch, in pixels.
 const SIDE: usize = 3;
-/// A frame has no noise where the spread of nearly all its pixels exceeds that of half of them by this factor ...
+/// A frame has no noise if the spread of nearly all its pixel values exceeds that of their middle half by
+/// this factor.
 const NOISELESS_SPREAD: f64 = 1e3;
-/// ... and noise of this fraction of its range is assumed.
+/// Noise that is assumed for a frame without noise, as a fraction of its range.
 const NOISELESS_FRACTION: f64 = 3e-5;
-/// Pixels of noise that is mostly cut off have at most so many neighbours that are not. Fewer than so many pixels tell nothing.
+/// If noise is mostly cut off, a pixel that is not cut off has at most this many neighbours that are not.
 const MOST_NEIGHBOURS: usize = 3;
+/// Least number of such pixels from which this can be decided.
 const FEWEST_RISEN: usize = 5;
-/// Pixels that are more than so many powers of two larger than all others stand for missing data.
+/// Pixels that are larger than all others by more than this many powers of two represent missing data.
 const GAP: usize = 20;
-/// Exponents of double precision.
+/// Number of exponents in double precision.
 const EXPONENTS: usize = 1 << 11;
 const EXPONENT_BIAS: i32 = f64::MAX_EXP - 1;
 
 /// Pixels of a square whose corner has an even row and column, row by row; NaN where they are bad.
 type Patch = [f64; SIDE * SIDE];
 
-/// How to read an image whose units nothing is known of.
+/// Determines how to convert the pixel values of an image in unknown units.
 pub(crate) fn survey(image: &Image<'_>) -> Reading {
     let (patches, columns) = patches(image);
     let mut values: Vec<f64> = patches.iter().flatten().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let spread = spread(&values);
-    // Integers scatter by a step at least.
+    // Integers scatter by at least one step.
     let noiseless = image.step().is_none() && is_noiseless(&values) && !is_scattered(&patches, &values);
     let range = if noiseless { range(image, &values) } else { None };
     let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
@@ -48,7 +53,7 @@ pub(crate) fn survey(image: &Image<'_>) -> Reading {
     Reading { scale, pattern, step, plateau, least_noise }
 }
 
-/// Patches all over the frame, in rows of so many.
+/// Patches all over the frame, row by row, and their number per row.
 fn patches(image: &Image<'_>) -> (Vec<Patch>, usize) {
     let corners = |size: usize| {
         let last = size.saturating_sub(SIDE);
@@ -76,20 +81,22 @@ fn middle_half(values: &[f64]) -> f64 {
     between(values, 0.25).unwrap_or(0.0)
 }
 
-/// Distance between two quantiles of sorted values: the innermost that differ.
+/// Distance between the innermost pair of symmetric quantiles of sorted values that differ; `None` if there
+/// is none.
 fn spread(values: &[f64]) -> Option<f64> {
     [0.25, 0.1, 0.02, 0.0].into_iter().filter_map(|q| between(values, q)).find(|&width| width > 0.0)
 }
 
-/// Whether sorted values scatter so differently near their median and further off that it is no noise that they show, but
-/// the wings of stars on a constant background.
+/// Whether sorted values show no noise, only the wings of stars on a constant background: their outer
+/// quantiles spread far more than their quartiles.
 fn is_noiseless(values: &[f64]) -> bool {
     let quantile = |q: f64| values[(q * (values.len() - 1) as f64) as usize];
     values.is_empty()
         || quantile(0.98) - quantile(0.02) >= NOISELESS_SPREAD * (quantile(0.75) - quantile(0.25))
 }
 
-/// Whether pixels that differ from the median are alone, as noise is where most of it is cut off, and no star.
+/// Whether most pixels that differ from the median are isolated, like noise that is mostly cut off, and
+/// unlike stars.
 fn is_scattered(patches: &[Patch], values: &[f64]) -> bool {
     let Some(&median) = values.get(values.len() / 2) else { return false };
     let differs = |v: &f64| *v != median;
@@ -99,7 +106,8 @@ fn is_scattered(patches: &[Patch], values: &[f64]) -> bool {
     risen >= FEWEST_RISEN && 2 * alone > risen
 }
 
-/// How far pixels are from the median of sorted values, at most; those beyond a gap of many magnitudes are no data.
+/// Largest distance of a pixel from the median of sorted values, rounded down to a power of two; pixels
+/// beyond a gap of [`GAP`] powers of two are missing data and do not count.
 fn range(image: &Image<'_>, values: &[f64]) -> Option<f64> {
     let median = *values.get(values.len() / 2)?;
     let mut seen = [false; EXPONENTS];
@@ -110,7 +118,7 @@ fn range(image: &Image<'_>, values: &[f64]) -> Option<f64> {
             seen[biased_exponent((v - median).abs())] = true;
         }
     }
-    // Zeros, and what is next to nothing, are in the first.
+    // Exponent 0, that of zeros and of subnormal numbers, does not count.
     let mut highest = None;
     for exponent in (1..EXPONENTS - 1).filter(|&e| seen[e]) {
         if highest.is_some_and(|highest| exponent - highest > GAP) {
@@ -121,12 +129,12 @@ fn range(image: &Image<'_>, values: &[f64]) -> Option<f64> {
     highest.map(|exponent| 2.0_f64.powi(exponent as i32 - EXPONENT_BIAS))
 }
 
-/// The exponent of a positive number as it is stored.
+/// The biased exponent with which a positive number is stored.
 fn biased_exponent(v: f64) -> usize {
     (v.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as usize & (EXPONENTS - 1)
 }
 
-/// The power of two that brings a spread to between one and two.
+/// The power of two that scales a spread to between one and two.
 fn power_of_two(spread: Option<f64>, max_exponent: i32) -> f64 {
     let exponent = spread.map_or(0, |v| EXPONENT_BIAS - biased_exponent(v) as i32);
     2.0_f64.powi(exponent.clamp(-max_exponent, max_exponent))
@@ -236,7 +244,7 @@ mod tests {
 
     #[test]
     fn blocks_and_plateaus_are_seen() {
-        // Flat blocks of which one in nine is a step higher, and noise far below a step on a slope.
+        // Flat blocks, one in nine of which is one step higher; and a slope whose noise is far below a step.
         let blocks: Vec<u8> =
             (0..240 * 240).map(|k| 20 + u8::from((k % 240 / 8 + 7 * (k / 240 / 8)) % 9 == 0)).collect();
         let slope: Vec<u8> = (0..240 * 240).map(|k| (20 + k % 240 / 60) as u8).collect();

@@ -1,6 +1,6 @@
-//! Warps: an image resampled through a projective transform, with the mask of the pixels that have a value.
+//! Resamples an image through a projective transform, with a mask of the pixels that have a value.
 
-// The loops are compiled for several kinds of machine: `simd::vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use rayon::prelude::*;
@@ -8,18 +8,20 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::simd::{Work, vectorized};
 
-/// Pixels whose places are calculated together, before their values are looked up: few enough for the first cache.
+/// Number of pixels whose source positions are calculated together, before their values are read. They fit
+/// into the first-level cache.
 const BATCH: usize = 256;
 
-/// A place this far outside the outermost pixel centres still counts as on them: rounding of an exact transform.
+/// Tolerance in pixels: a position so far outside the outermost pixel centres counts as inside, because of
+/// rounding.
 const ROUNDING: f64 = 1e-6;
 
-/// How a value between pixels is made.
+/// How values between pixels are interpolated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// Bilinear, of the four pixels around.
+    /// Bilinear interpolation of the four surrounding pixels.
     Linear,
-    /// That of the nearest pixel; of two equally near the one on the side of larger coordinates.
+    /// The value of the nearest pixel; of two equally near pixels, the one with the larger coordinate.
     Nearest,
 }
 
@@ -27,7 +29,7 @@ pub enum Interpolation {
 pub trait Sample: Copy + Default + Send + Sync {
     /// Bilinear interpolation between [top left, top right, bottom left, bottom right] at fractions of a pixel.
     ///
-    /// A pixel without weight does not matter, even if it is NaN. Integers are rounded.
+    /// A pixel of zero weight has no effect, even if it is NaN. Integers are rounded.
     fn blend(corners: [Self; 4], fx: f32, fy: f32) -> Self;
 
     /// Whether it is a value: false for NaN.
@@ -39,13 +41,13 @@ macro_rules! sample {
         impl Sample for $kind {
             #[inline(always)]
             fn blend([a, b, c, d]: [Self; 4], fx: f32, fy: f32) -> Self {
-                // Without weight a pixel may hold anything.
+                // A pixel of zero weight may hold any value, even NaN.
                 let between = |a: $wide, b: $wide, f: $wide| {
                     let value = if f == 0.0 { a } else { a + f * (b - a) };
                     if f == 1.0 { b } else { value }
                 };
                 let (fx, fy) = (<$wide>::from(fx), <$wide>::from(fy));
-                // One by one: `map` of an array may become a call.
+                // Converted one by one, because `map` of an array may become a call.
                 let top = between(<$wide>::from(a), <$wide>::from(b), fx);
                 let bottom = between(<$wide>::from(c), <$wide>::from(d), fx);
                 let value = between(top, bottom, fy);
@@ -69,9 +71,10 @@ sample!(f64; f64, |v: f64| v, |v: f64| !v.is_nan());
 pub struct Warp {
     /// Projective transform from pixels (column, row, 1) of the result to those of the source.
     pub to_source: [[f64; 3]; 3],
-    /// How values between pixels are made.
+    /// How values between pixels are interpolated.
     pub interpolation: Interpolation,
-    /// Whether places outside take the value of the edge; else they are zero. They are never valid.
+    /// Whether pixels outside the source take the value of its edge; otherwise they are zero. They are never
+    /// valid.
     pub fill_edges: bool,
 }
 
@@ -80,15 +83,16 @@ pub struct Warp {
 pub struct Warped<T> {
     /// The pixels, row by row.
     pub pixels: Vec<T>,
-    /// Which of them show a part of the source.
+    /// Which of the pixels are valid, that is, show a part of the source.
     pub valid: Vec<bool>,
 }
 
 impl Warp {
     /// Warps an image of (width, height), contiguous rows, to one of another size.
     ///
-    /// Valid pixels are those that lie within the outermost pixel centres of the source (nearest: within its pixels),
-    /// on the side of the horizon of a projective transform where the middle of the result is, and are not NaN.
+    /// A pixel is valid if its position in the source is within the outermost pixel centres
+    /// ([`Interpolation::Nearest`]: within the pixels), if it is on the same side of the horizon of a
+    /// projective transform as the middle of the result, and if its value is not NaN.
     pub fn apply<T: Sample>(
         &self,
         source: &[T],
@@ -101,7 +105,7 @@ impl Warp {
         Ok(warped)
     }
 
-    /// As [`Self::apply`], into buffers whose content does not matter.
+    /// Like [`Self::apply`], but writes into buffers, whose previous content does not matter.
     pub fn apply_into<T: Sample>(
         &self,
         source: &[T],
@@ -135,14 +139,14 @@ impl Warp {
     }
 }
 
-/// Places of the rows of the result in the source.
+/// Maps pixels of the result to positions in the source.
 struct Lines {
     matrix: [[f64; 3]; 3],
     affine: bool,
     /// Last column and row of the source.
     last: [f64; 2],
     stride: usize,
-    /// How far from the outermost pixel centres a place may be.
+    /// Largest distance of a position outside the outermost pixel centres, in pixels.
     margin: f64,
 }
 
@@ -170,7 +174,7 @@ impl Lines {
         })
     }
 
-    /// Place of a pixel; NaN beyond the horizon.
+    /// Position of a pixel of the result in the source; NaN beyond the horizon.
     #[inline(always)]
     fn place(&self, x: f64, y: f64) -> [f64; 2] {
         let [a, b, c] = self.matrix;
@@ -189,7 +193,8 @@ impl Lines {
         u >= low && v >= low && u <= right && v <= bottom
     }
 
-    /// Columns of a row between which all places of an affine transform are well inside: the others are looked at singly.
+    /// Range of columns of a row in which all positions of an affine transform are safely inside the source.
+    /// The other columns are tested one by one.
     fn inside(&self, y: f64, width: usize) -> [usize; 2] {
         let (mut from, mut to) = (0.0_f64, width as f64 - 1.0);
         let within = self.margin - 2.0 * ROUNDING;
@@ -239,7 +244,7 @@ impl<T: Sample> Work for Row<'_, T> {
 }
 
 impl<T: Sample> Row<'_, T> {
-    /// Pixels that may lie outside, one by one.
+    /// Fills pixels that may lie outside the source, one by one.
     fn edges(&mut self, from: usize, to: usize) {
         for x in from..to {
             let place = self.lines.place(x as f64, self.y as f64);
@@ -251,7 +256,7 @@ impl<T: Sample> Row<'_, T> {
         }
     }
 
-    /// The value at a place, which is moved to the nearest edge if it is outside.
+    /// The value at a position in the source; a position outside is moved to the nearest edge.
     fn value(&self, place: [f64; 2]) -> T {
         let [u, v] = [0, 1].map(|k| place[k].clamp(0.0, self.lines.last[k]));
         let at = |column: f64, row: f64| self.source[row as usize * self.lines.stride + column as usize];
@@ -264,7 +269,7 @@ impl<T: Sample> Row<'_, T> {
         T::blend(corners, (u - left) as f32, (v - top) as f32)
     }
 
-    /// Pixels of an affine transform that lie well inside, bilinear.
+    /// Fills pixels of an affine transform that are safely inside, by bilinear interpolation.
     #[inline(always)]
     fn linear(&mut self, from: usize, to: usize) {
         let stride = self.lines.stride;
@@ -275,7 +280,8 @@ impl<T: Sample> Row<'_, T> {
         while start < to {
             let count = BATCH.min(to - start);
             let [mut u, mut v] = self.lines.place(start as f64, self.y as f64).map(fixed);
-            // The whole batch, so that the compiler knows its length; what is beyond the row is not used.
+            // Always a whole batch, so that the compiler knows its length; positions beyond the row are not
+            // used.
             for k in 0..BATCH {
                 index[k] = whole(v).wrapping_mul(stride as u32).wrapping_add(whole(u));
                 (fx[k], fy[k]) = (part(u), part(v));
@@ -298,7 +304,7 @@ impl<T: Sample> Row<'_, T> {
         }
     }
 
-    /// Pixels of an affine transform that lie well inside, each the nearest of the source.
+    /// Fills pixels of an affine transform that are safely inside, each with the nearest pixel of the source.
     #[inline(always)]
     fn nearest(&mut self, from: usize, to: usize) {
         let stride = self.lines.stride;
@@ -323,19 +329,19 @@ impl<T: Sample> Row<'_, T> {
     }
 }
 
-/// A coordinate in units of 2⁻³² pixel: a step is added exactly, and its parts are masks and shifts.
+/// A coordinate in units of 2⁻³² pixel: steps are added exactly, and masks and shifts give its two parts.
 #[inline(always)]
 fn fixed(coordinate: f64) -> i64 {
     (coordinate * 4_294_967_296.0) as i64
 }
 
-/// The pixel that a coordinate is in, or behind.
+/// Whole part of a coordinate: the index of the pixel at or before it.
 #[inline(always)]
 fn whole(fixed: i64) -> u32 {
     (fixed >> 32) as u32
 }
 
-/// How far it is from that pixel, 0 to 1.
+/// Fractional part of a coordinate: its distance from that pixel, 0 to 1.
 #[inline(always)]
 fn part(fixed: i64) -> f32 {
     ((fixed as u32) >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
@@ -402,7 +408,7 @@ mod tests {
     }
 
     proptest! {
-        /// A plane stays a plane under linear interpolation, and the mask is that of its definition.
+        /// Linear interpolation reproduces a plane exactly, and the mask agrees with its definition.
         #[test]
         fn a_plane_is_interpolated_exactly(m in prop::array::uniform6(-1.5..1.5_f64), tilt in prop::array::uniform2(-0.01..0.01_f64)) {
             let matrix = [[m[0], m[1], 10.0 * m[2] + 5.0], [m[3], m[4], 10.0 * m[5] + 5.0], [tilt[0], tilt[1], 1.0]];

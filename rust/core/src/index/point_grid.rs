@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use crate::geometry::distortion::Point;
 
-/// Cells per axis at most: the table stays in the processor's cache.
+/// Largest number of cells per axis, so that the table stays in the processor's cache.
 const MAX_CELLS_PER_AXIS: usize = 256;
-/// Squares per axis of a coarser map of where points are near; each is a bit.
+/// Squares per axis of a coarse map, which marks with one bit each whether a point is near.
 const NEARNESS_SQUARES: usize = 64;
-/// So much farther than the radius is near, for rounding not to matter.
+/// Factor on the radius in the coarse map, so that rounding never hides a point.
 const NEARNESS_MARGIN: f64 = 1.0 + 1e-9;
 
-/// Points in square cells; look-ups within a radius touch only the cells around.
+/// Points in square cells; a look-up within a radius touches only the surrounding cells.
 #[derive(Debug, Clone)]
 pub struct PointGrid {
     points: Vec<Point>,
@@ -24,7 +24,8 @@ pub struct PointGrid {
     cells_per_px: f64,
     columns: usize,
     rows: usize,
-    /// A bit for each square that is within `radius` of a point, by rows: most look-ups in vain end there.
+    /// A bit for each square that is within `radius` of a point, by rows. Most look-ups without result end
+    /// here.
     nearness: [u64; NEARNESS_SQUARES],
     squares_per_px: f64,
     radius: f64,
@@ -32,7 +33,7 @@ pub struct PointGrid {
 }
 
 impl PointGrid {
-    /// Bins finite points; look-ups within up to `radius` are the quickest.
+    /// Bins finite points; look-ups within `radius` or less are the fastest.
     pub fn new(points: &[Point], radius: f64) -> Self {
         let mut low = [f64::INFINITY; 2];
         let mut high = [f64::NEG_INFINITY; 2];
@@ -46,7 +47,7 @@ impl PointGrid {
             (low, high) = ([0.0; 2], [0.0; 2]);
         }
         let extent = (high[0] - low[0]).max(high[1] - low[1]);
-        // About one point a cell, unless the radius asks for larger cells.
+        // About one point per cell, unless the radius requires larger cells.
         let crowded = extent / (points.len() as f64).sqrt();
         let cell = radius.max(crowded).max(extent / MAX_CELLS_PER_AXIS as f64).max(f64::MIN_POSITIVE);
         let cells_per_px = 1.0 / cell;
@@ -86,14 +87,14 @@ impl PointGrid {
         grid
     }
 
-    /// Indices of the points in the cells that a square of half side `radius` about `at` touches; none where it is
-    /// plain that none is within the radius.
+    /// Indices of the points in the cells that a square of half side `radius` around `at` touches. There are
+    /// none if the coarse map shows that no point is within the radius.
     pub fn around(&self, at: Point, radius: f64) -> impl Iterator<Item = u32> {
         let runs = (!self.none_near(at, radius)).then(|| self.runs(at, radius));
         runs.into_iter().flatten().flat_map(|run| self.index[run].iter().copied())
     }
 
-    /// Calls `visit` with the index of each of these points, and the point.
+    /// Calls `visit` with the index and position of each point in [`Self::around`].
     #[inline]
     pub fn visit_around(&self, at: Point, radius: f64, mut visit: impl FnMut(usize, Point)) {
         if self.none_near(at, radius) {
@@ -111,7 +112,8 @@ impl PointGrid {
         &self.index
     }
 
-    /// Where the points of these cells are, row by row.
+    /// Ranges in `points` of the cells that a square of half side `radius` around `at` touches, by rows of
+    /// cells.
     fn runs(&self, at: Point, radius: f64) -> impl Iterator<Item = Range<usize>> {
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
         (self.row(at[1] - radius)..=self.row(at[1] + radius)).map(move |row| {
@@ -125,7 +127,7 @@ impl PointGrid {
         self.points.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no points.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
@@ -175,7 +177,7 @@ impl PointGrid {
         count > 1
     }
 
-    /// Whether the coarse map tells that there is no point within a radius.
+    /// Whether the coarse map shows that no point is within a radius.
     fn none_near(&self, at: Point, radius: f64) -> bool {
         self.radius > 0.0
             && radius <= self.radius
@@ -195,7 +197,8 @@ impl PointGrid {
     }
 }
 
-/// The one of `count` places that holds `x`, or the nearest to it. By way of 32 bits, to which a conversion is shorter.
+/// Index from 0 to `count - 1` of the unit interval that contains `x`, or of the nearest one. The conversion
+/// goes through 32 bits, which is shorter code.
 fn place(x: f64, count: usize) -> usize {
     (x as u32 as usize).min(count - 1)
 }

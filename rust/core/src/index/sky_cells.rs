@@ -1,20 +1,21 @@
-//! Directions in cubes of space: a look-up touches only those near it, and directions come and go at any time.
+//! An index of directions in cubes of space: a look-up touches only nearby cubes, and directions can be added
+//! and removed at any time.
 
 use std::collections::HashMap;
 
 use crate::geometry::sphere::chord;
 
-/// The end of a cube's chain.
+/// Marks the end of a chain of entries.
 const NONE: u32 = u32::MAX;
 
-/// Numbered directions in cubes, for look-ups of about the cubes' side.
+/// Numbered directions in cubes, for look-ups within about the side of a cube.
 #[derive(Debug, Clone)]
 pub struct SkyCells {
     cells_per_unit: f64,
     /// First entry of each cube.
     first: HashMap<[i32; 3], u32>,
     entries: Vec<Entry>,
-    /// First of the entries that are free again.
+    /// First entry in the chain of free entries.
     free: u32,
     count: usize,
 }
@@ -23,12 +24,12 @@ pub struct SkyCells {
 struct Entry {
     direction: [f64; 3],
     number: u32,
-    /// The next of the same cube.
+    /// The next entry of the same cube or, for a free entry, the next free one.
     next: u32,
 }
 
 impl SkyCells {
-    /// Nothing yet, in cubes of a side of at least 1e-9; a unit is the radius of the sphere.
+    /// An empty index with cubes of this side (at least 1e-9), in units of the sphere's radius.
     pub fn new(side: f64) -> Self {
         Self {
             cells_per_unit: 1.0 / side.clamp(1e-9, 1.0),
@@ -44,7 +45,7 @@ impl SkyCells {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether there are no directions.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -69,7 +70,7 @@ impl SkyCells {
         self.count += 1;
     }
 
-    /// Takes out a direction that was added with this number.
+    /// Removes a direction that was added with this number, if there is one.
     pub fn remove(&mut self, number: u32, direction: &[f64; 3]) {
         let cell = self.cell(direction);
         let (mut at, mut before) = (self.first.get(&cell).copied().unwrap_or(NONE), NONE);
@@ -92,7 +93,8 @@ impl SkyCells {
         self.count -= 1;
     }
 
-    /// Numbers of the directions within an angle of any of some places, ascending, each once.
+    /// Numbers of the directions within an angle of at least one of `places`, ascending and without
+    /// repetition.
     pub fn within(&self, places: &[[f64; 3]], angle: f64) -> Vec<u32> {
         let reach = chord(angle);
         let mut found = Vec::new();
@@ -119,7 +121,7 @@ impl SkyCells {
         found
     }
 
-    /// Numbers of a cube's directions that are within a chord of a place.
+    /// Appends the numbers of a cube's directions that are within a chord of a place.
     fn collect(&self, first: u32, place: &[f64; 3], reach: f64, found: &mut Vec<u32>) {
         let mut at = first;
         while at != NONE {
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Directions about the x axis, or all over the sky, by the spread of what is added to it.
+    /// Directions near the x axis or all over the sky, depending on a random spread.
     fn directions(most: usize) -> impl Strategy<Value = Vec<[f64; 3]>> {
         let offsets = prop::collection::vec(prop::array::uniform3(-0.5..0.5_f64), 0..most);
         (offsets, 0.0..4.0_f64).prop_map(|(offsets, spread)| {
@@ -157,7 +159,7 @@ mod tests {
             stars.iter().enumerate().for_each(|(i, star)| cells.add(i as u32, star));
             let gone = gone.min(stars.len());
             (0..gone).for_each(|i| cells.remove(i as u32, &stars[i]));
-            // Of one that is not there nothing is taken, and rooms that are free again are used.
+            // Removing an unknown number changes nothing, and free entries are used again.
             cells.remove(1000, &[1.0, 0.0, 0.0]);
             (0..gone / 2).for_each(|i| cells.add(i as u32, &stars[i]));
             prop_assert_eq!(cells.len(), stars.len() - gone + gone / 2);

@@ -1,8 +1,8 @@
-//! Cells on the sphere: which stars lie within a cone, without looking at the others.
+//! A grid of cells on the sphere, which finds the stars within a cone without testing all others.
 //!
 //! The sphere is cut into bands of declination of equal height and each band into cells of equal right
-//! ascension, about as wide as high. Stars are kept cell by cell, so those of a band that a cone touches are one
-//! contiguous run (two where it crosses right ascension zero).
+//! ascension, about as wide as high. Stars are stored cell by cell, so that the stars of a band in cells that
+//! a cone touches are one contiguous run (two if the cone crosses right ascension zero).
 
 use std::f64::consts::{FRAC_PI_2, PI, TAU};
 use std::ops::Range;
@@ -11,19 +11,21 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::geometry::sphere::{Direction, chord};
 
-/// Stars per cell aimed at: fewer make more runs per cone, more make longer runs to look through.
+/// Intended number of stars per cell. Fewer stars make more runs per cone; more stars make longer runs to
+/// search.
 const STARS_PER_CELL: usize = 24;
 
-/// Most bands of a grid, 0.2 degrees high.
+/// Largest number of bands of a grid; each is then 0.2 degrees high.
 const MAX_BANDS: usize = 900;
 
-/// Stars that are looked at together: as many as a word has bits.
+/// Number of stars that are tested together: as many as a word has bits.
 const BLOCK: usize = u64::BITS as usize;
 
-/// A hair (0.02 arcsec): single precision decides outside it, double precision within.
+/// Margin of single precision in a chord, 0.02 arcsec. Single precision decides outside the margin, double
+/// precision within.
 const SINGLE_PRECISION: f64 = 1e-7;
 
-/// A star in its cell: everything a cone search looks at, side by side.
+/// A star in its cell: all data that a cone search reads, stored together.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub struct CellStar {
@@ -32,18 +34,18 @@ pub struct CellStar {
 }
 
 impl CellStar {
-    /// Its index in the catalogue.
+    /// Index of the star in the catalogue.
     pub fn star(&self) -> u32 {
         self.star
     }
 
-    /// Its direction, to single precision.
+    /// Direction of the star, to single precision.
     pub fn direction(&self) -> Direction {
         Direction::from(self.direction.map(f64::from))
     }
 }
 
-/// By how much squares of chords may be wrong in single precision, near this one.
+/// Largest error, in single precision, of a squared chord that is about as large as `square`.
 fn hair(square: f64) -> f64 {
     SINGLE_PRECISION * (square.sqrt() + SINGLE_PRECISION) * 4.0
 }
@@ -126,7 +128,7 @@ impl SkyGrid {
 
     /// Calls `visit` with runs of cells that together cover a cone.
     pub(crate) fn runs(&self, center: &Direction, radius: f64, mut visit: impl FnMut(Range<usize>)) {
-        // Wider by a hair, so that rounding never loses a star.
+        // Slightly wider, so that rounding never loses a star.
         let cone = Cone::new(center, (radius + 1e-9).min(PI));
         let ra = center.y.atan2(center.x);
         let dec = center.z.clamp(-1.0, 1.0).asin();
@@ -135,7 +137,7 @@ impl SkyGrid {
             let cells = self.cells_of(band);
             let (first, last) =
                 (Self::column(cells.len(), ra - width), Self::column(cells.len(), ra + width));
-            // First and last in one cell: the cone is narrow there, or goes nearly all the way round.
+            // If first and last are one cell, the cone is narrow there or goes nearly all the way round.
             let whole = width >= PI || (first == last && width > FRAC_PI_2);
             if whole || (first > last && first == last + 1) {
                 visit(cells);
@@ -152,7 +154,7 @@ impl SkyGrid {
 /// A declination, as a point of the unit circle: (cosine, sine).
 type Declination = [f64; 2];
 
-/// A cone on the sky, prepared for asking how wide it is.
+/// A cone on the sky, with the quantities from which its width at a declination is calculated.
 struct Cone {
     radius: f64,
     /// Declination of its axis.
@@ -161,7 +163,8 @@ struct Cone {
     widest: Declination,
     /// Haversine of the radius.
     haversine: f64,
-    /// Sine of the declination, north or south as the axis is, beyond which it goes all the way round.
+    /// Sine of the declination, positive towards the axis's pole, beyond which the cone goes all the way
+    /// round.
     all_round: f64,
 }
 
@@ -192,7 +195,8 @@ impl Cone {
         if (if self.axis[1] > 0.0 { north[1] } else { -south[1] }) > self.all_round {
             return PI;
         }
-        // Haversine of the difference at a declination, by chords: exact for small ones, too.
+        // Haversine of the difference at a declination, from chords, which are exact for small differences
+        // too.
         let haversine_at = |[cos, sin]: Declination| {
             let chord = (cos - self.axis[0]).powi(2) + (sin - self.axis[1]).powi(2);
             (self.haversine - chord / 4.0) / (cos * self.axis[0])
@@ -205,12 +209,12 @@ impl Cone {
     }
 }
 
-/// Stars in the cells of a grid, wherever they are kept.
+/// A view of stars in the cells of a grid, wherever they are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct CellView<'a> {
     /// The grid.
     pub grid: &'a SkyGrid,
-    /// For each cell where its stars begin, and the number of all stars.
+    /// Index of the first star of each cell, and the number of all stars.
     pub offsets: &'a [u32],
     /// The stars, cell by cell, ascending within each.
     pub stars: &'a [CellStar],
@@ -219,7 +223,7 @@ pub struct CellView<'a> {
 impl CellView<'_> {
     /// Appends the indices of all stars within `radius` of a direction, ascending.
     ///
-    /// `directions` are those the cells were made of; damaged cells lose stars but do no other harm.
+    /// `directions` are those from which the cells were made. Damaged cells lose stars but do no other harm.
     pub fn cone(&self, directions: &[[f64; 3]], center: &Direction, radius: f64, out: &mut Vec<u32>) {
         let limit = chord(radius.min(PI)).powi(2);
         let inside = (limit - hair(limit)) as f32;
@@ -236,8 +240,9 @@ impl CellView<'_> {
         out[begin..].sort_unstable();
     }
 
-    /// Calls `visit` with the stars within `radius` of a direction whose index is below `end` (the brightest of a sorted
-    /// catalogue), and the squares of their chords, cell by cell: all to single precision, and some a hair outside.
+    /// Calls `visit` with each star within `radius` of a direction whose index is below `end` (the brightest
+    /// of a sorted catalogue), and with its squared chord, cell by cell. All is in single precision, so that
+    /// some stars slightly outside are included.
     pub fn visit_cone(
         &self,
         end: u32,
@@ -257,7 +262,7 @@ impl CellView<'_> {
         };
         let mut look_through = |stars: &[CellStar]| {
             for block in stars.chunks(BLOCK) {
-                // A bit for each, without branches: half of them would be foreseen wrongly.
+                // A bit for each star, without branches: half of the branches would be mispredicted.
                 let bit = |(k, entry): (usize, &CellStar)| u64::from(distance(entry) <= outside) << k;
                 let mut near = block.iter().enumerate().map(bit).fold(0, std::ops::BitOr::bitor);
                 while let Some(entry) = block.get(near.trailing_zeros() as usize) {
@@ -323,7 +328,7 @@ impl CellIndex {
         Self { grid, offsets, stars }
     }
 
-    /// The cells to search in.
+    /// A view of the cells, for searches.
     pub fn view(&self) -> CellView<'_> {
         CellView { grid: &self.grid, offsets: &self.offsets, stars: &self.stars }
     }

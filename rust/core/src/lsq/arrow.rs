@@ -1,40 +1,42 @@
-//! Normal equations of blocks of which most do not touch, such as sources or exposures, and of what all share.
+//! Normal equations of blocks that mostly do not touch, such as sources or exposures, and of shared
+//! parameters.
 
 use nalgebra::{DMatrix, DVector};
 
 use super::sparse::{BlockMatrix, Factor};
 use super::{Covariance, NormalEquations, System};
 
-/// Part of a shared parameter's information that has to be left once the blocks are known.
+/// Smallest fraction of a shared parameter's information that must remain once the blocks are known.
 const SHARED_RANK: f64 = 1e-11;
-/// Damped steps of blocks are damped at least so much: no more than one that is well determined feels, but a blend of which the
-/// parts are hardly told apart does not run away. Such blends are settled in clusters.
+/// Smallest damping of the blocks in [`System::solve`]. A well determined block hardly changes by it, but a
+/// blend with nearly indistinguishable parts does not diverge. Such blends are fitted in clusters.
 const LEAST_DAMPING: f64 = 1e-3;
 
-/// Normal equations, the blocks as rows and columns before the shared parameters.
+/// Normal equations, with the rows and columns of the blocks before those of the shared parameters.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrow {
     pub own: BlockMatrix,
-    /// Which of the blocks' parameters do not move, in the order of elimination; none if it is empty.
+    /// Which of the blocks' parameters are held fixed, in the order of elimination; empty if none is.
     pub held: Vec<bool>,
-    /// Place of each of the blocks' parameters in the order of elimination.
+    /// Index of each of the blocks' parameters in the order of elimination.
     pub order: Vec<usize>,
-    /// First parameter of each block in the order of the state, and at last of the shared ones.
+    /// First parameter of each block, and last the first shared parameter, in the order of the state.
     pub firsts: Vec<usize>,
-    /// Blocks' parameters in the order of elimination, by the shared ones.
+    /// Matrix elements of the blocks' parameters (rows, in the order of elimination) with the shared ones
+    /// (columns).
     pub cross: Vec<f64>,
     pub shared: DMatrix<f64>,
-    /// In the order of the state: blocks' parameters, then the shared ones.
+    /// Gradient in the order of the state: blocks' parameters, then the shared ones.
     pub gradient: Vec<f64>,
     pub cost: f64,
     /// Cost of each part of the data, such as an image; may be empty.
     pub costs: Vec<f64>,
 }
 
-/// The blocks' parameters eliminated.
+/// The equations with the blocks' parameters eliminated.
 pub(crate) struct Eliminated {
     pub factor: Factor,
-    /// The inverse of the blocks' matrix times `cross`, and in the last column times their gradient.
+    /// The inverse of the blocks' matrix times `cross`, and, in the last column, times the blocks' gradient.
     pub gain: Vec<f64>,
     pub equations: NormalEquations,
 }
@@ -44,13 +46,13 @@ impl Arrow {
         self.order.len()
     }
 
-    /// The parameters of every block, and at last those that are shared.
+    /// The ranges of the parameters of every block, and last of the shared parameters.
     pub(crate) fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
         let ends = self.firsts[1..].iter().copied().chain([self.gradient.len()]);
         self.firsts.iter().zip(ends).map(|(&first, end)| first..end)
     }
 
-    /// Holds a shared parameter: no data tell of it.
+    /// Holds a shared parameter fixed, because the data contain no information about it.
     pub(crate) fn hold_shared(&mut self, k: usize) {
         let (n, p) = (self.own_count(), self.shared.nrows());
         self.cross.iter_mut().skip(k).step_by(p).for_each(|cross| *cross = 0.0);
@@ -59,18 +61,18 @@ impl Arrow {
         self.gradient[n + k] = 0.0;
     }
 
-    /// Of each of the [`parts`](Self::parts) the slope along a step.
+    /// Slope of the cost along a step, for each of the [`parts`](Self::parts).
     pub(crate) fn slopes(&self, step: &DVector<f64>) -> Vec<f64> {
         let slope = |k: usize| self.gradient[k] * step[k];
         self.parts().map(|part| part.map(slope).sum()).collect()
     }
 
-    /// The step that no damping shortens.
+    /// The undamped step.
     pub(crate) fn whole_step(&self) -> DVector<f64> {
         self.step(&self.eliminated(0.0, 0.0))
     }
 
-    /// The step of all parameters once the blocks are eliminated.
+    /// The step of all parameters, from the equations with the blocks eliminated.
     pub(crate) fn step(&self, Eliminated { gain, equations, .. }: &Eliminated) -> DVector<f64> {
         let (n, p) = (self.own_count(), self.shared.nrows());
         let shared = equations.solve(0.0);
@@ -84,7 +86,8 @@ impl Arrow {
         delta
     }
 
-    /// Solution for another right-hand side in the order of the state, given the inverse of the equations that are shared.
+    /// Solution for another right-hand side in the order of the state, given the inverse of the shared
+    /// equations.
     pub(crate) fn solve_with(
         &self,
         eliminated: &Eliminated,
@@ -105,7 +108,7 @@ impl Arrow {
         self.order.iter().map(|&at| own[at] - moved(at)).chain(shared.iter().copied()).collect()
     }
 
-    /// Eliminates the blocks, with some damping of what is shared and of the blocks' own.
+    /// Eliminates the blocks, with one damping for the shared parameters and one for those of the blocks.
     pub(crate) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
         let (n, p) = (self.own_count(), self.shared.nrows());
         let factor = self.own.factor(own_damping, &self.held);
@@ -129,7 +132,7 @@ impl Arrow {
                 }
             }
         }
-        // What is left by rounding alone is no information.
+        // A remainder that is only rounding error is no information.
         let lost: Vec<bool> = (0..p).map(|i| reduced[(i, i)] <= SHARED_RANK * self.shared[(i, i)]).collect();
         let element =
             |i: usize, j: usize| if lost[i] || lost[j] { 0.0 } else { reduced[(i.min(j), i.max(j))] };

@@ -1,29 +1,33 @@
-//! Conjugate gradients (Hestenes & Stiefel 1952): symmetric systems whose matrix is never formed.
+//! Solves symmetric systems whose matrix is never formed, by conjugate gradients (Hestenes & Stiefel 1952).
 
 use nalgebra::DMatrix;
 
 use crate::error::Result;
 use crate::monitor::{Monitor, checkpoint};
 
-/// Relative residual, in the norm of the preconditioner, at which they stop, and steps at most.
+/// Relative residual, in the norm of the preconditioner, at which the iteration stops, and maximum number of
+/// steps.
 const RELATIVE_RESIDUAL: f64 = 1e-10;
 const MAX_STEPS: usize = 3000;
 
-/// Most steps of which the spectrum is told.
+/// Maximum number of steps for which the spectrum is computed.
 const MAX_SPECTRUM: usize = 300;
 
-/// Where conjugate gradients have stopped.
+/// Result of conjugate gradients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solution {
     /// The solution.
     pub x: Vec<f64>,
-    /// Length of each step, and how much of it the next direction has kept.
+    /// Length of each step, and the multiple of its direction that the next direction contains.
     steps: Vec<(f64, f64)>,
 }
 
 impl Solution {
-    /// Largest difference from 1 of the eigenvalues of A times the approximate inverse, as far as the steps have met them: those
-    /// of the tridiagonal matrix of Lanczos (Golub & Van Loan 2013, section 11.3). Infinite after many steps.
+    /// Largest difference from 1 of the eigenvalues of A times the approximate inverse, as far as the steps
+    /// have found them.
+    ///
+    /// The eigenvalues are those of the tridiagonal matrix of Lanczos (Golub & Van Loan 2013, section 11.3).
+    /// Infinite after many steps.
     pub fn spread(&self) -> f64 {
         let (n, steps) = (self.steps.len(), &self.steps);
         if n == 0 {
@@ -43,13 +47,15 @@ impl Solution {
     }
 }
 
-/// Solves `A x = right`: `multiply` writes the product of A with a vector, `precondition` gives that of an approximate
-/// inverse.
+/// Solves `A x = right` without forming A.
+///
+/// `multiply` writes the product of A with a vector; `precondition` returns the product of an approximate
+/// inverse with a vector.
 ///
 /// A may be singular when `right` is in its range.
 ///
 /// # Errors
-/// When the monitor stops it.
+/// If the monitor stops the iteration.
 pub fn conjugate_gradients(
     right: Vec<f64>,
     mut multiply: impl FnMut(&[f64], &mut [f64]),
@@ -96,7 +102,7 @@ pub fn conjugate_gradients(
 mod tests {
     use super::*;
 
-    /// Second differences with a little on the diagonal.
+    /// Second differences, with 0.01 added to the diagonal.
     fn multiply(x: &[f64], out: &mut [f64]) {
         for i in 0..x.len() {
             let before = if i > 0 { x[i - 1] } else { 0.0 };

@@ -1,8 +1,10 @@
-//! Problems whose data fall into groups with parameters of their own: frames with attitudes, objects with positions.
+//! Problems whose data fall into groups with separate parameters: frames with attitudes, objects with
+//! positions.
 //!
-//! Each group's own parameters are eliminated (Schur complement), so that only those that all groups share are solved
-//! for: the work grows with the number of groups, and the memory hardly. Groups are reduced in parallel, always in the
-//! same chunks, whose sums are added in order: results do not depend on the number of threads.
+//! Each group's own parameters are eliminated (Schur complement), so that only the shared parameters are
+//! solved for. The work grows with the number of groups, but the memory hardly does. Groups are reduced in
+//! parallel, always in the same chunks, and the sums of the chunks are added in order. Therefore results do
+//! not depend on the number of threads.
 
 use nalgebra::DVector;
 use rayon::prelude::*;
@@ -10,10 +12,11 @@ use rayon::prelude::*;
 use super::normal::Eliminated;
 use super::{NormalEquations, Problem, System};
 
-/// Chunks that items are reduced in at most: enough to keep all cores busy.
+/// Maximum number of chunks in which items are reduced: enough to keep all cores busy.
 const MAX_CHUNKS: usize = 64;
 
-/// Reduces items in parallel, in chunks that depend only on their number; gives one result for each, in order.
+/// Reduces items in parallel, in chunks that depend only on the number of items; returns one result per
+/// chunk, in order.
 pub fn in_chunks<T: Sync, R: Send>(items: &[T], reduce: impl Fn(&[T]) -> R + Sync + Send) -> Vec<R> {
     items.par_chunks(items.len().div_ceil(MAX_CHUNKS).max(1)).map(reduce).collect()
 }
@@ -36,7 +39,7 @@ pub trait Grouped: Sync {
     /// Normal equations of a group.
     fn group_equations(&self, group: usize, shared: &Self::Shared, own: &Self::Own) -> GroupEquations;
 
-    /// The shared parameters moved by a step; `None` if there is no such state.
+    /// The shared parameters moved by a step; `None` if the result is not valid.
     fn step_shared(&self, shared: &Self::Shared, delta: &DVector<f64>) -> Option<Self::Shared>;
 
     /// Parameters of a group moved by a step.
@@ -48,14 +51,14 @@ pub trait Grouped: Sync {
 pub struct GroupEquations {
     /// The equations.
     pub equations: NormalEquations,
-    /// Which of the shared parameters they are for, in their order; `None` for all of them.
+    /// Indices of the shared parameters in the equations, in their order; `None` for all of them.
     pub shared: Option<Vec<usize>>,
 }
 
 impl GroupEquations {
-    /// Eliminates the group's so many own parameters, and adds what remains to the sum over all groups.
+    /// Eliminates the group's `own` parameters, and adds the remaining equations to the sum over all groups.
     ///
-    /// `None` if they are not determined: nothing is added.
+    /// `None` if these parameters are not determined: nothing is added.
     pub fn eliminate_into(&self, sum: &mut NormalEquations, own: usize) -> Option<Eliminated> {
         let (equations, eliminated) = self.equations.eliminate(own)?;
         Some(match &self.shared {
@@ -80,12 +83,12 @@ pub struct Joint<S, O> {
     pub own: Vec<O>,
 }
 
-/// Normal equations of the shared parameters, and each group's own as functions of them.
+/// Normal equations of the shared parameters, and each group's own parameters as functions of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reduced {
     /// The sum over all groups.
     pub shared: NormalEquations,
-    /// `None` for groups whose data do not determine their own parameters: they take no part.
+    /// Own parameters of each group; `None` for groups whose data do not determine them, which are ignored.
     pub groups: Vec<Option<Eliminated>>,
     decrease: f64,
 }
@@ -102,7 +105,7 @@ impl Reduced {
         self.groups.push(eliminated);
     }
 
-    /// Adds all groups of another sum after its own.
+    /// Appends all groups of another sum.
     fn append(&mut self, other: Self) {
         self.shared.merge(&other.shared);
         self.groups.extend(other.groups);
@@ -166,9 +169,9 @@ mod tests {
     use super::*;
     use crate::lsq::{Options, minimize};
 
-    /// Levels of images whose measurements of objects of unknown value differ: y = level + value.
+    /// Levels of images that measure objects of unknown value: y = level + value.
     struct Levels {
-        /// For each object the images that show it, and what they measure.
+        /// For each object, the images that show it and the values they measure.
         objects: Vec<Vec<(usize, f64)>>,
         images: usize,
         sparse: bool,

@@ -1,32 +1,34 @@
-//! The loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
+//! The minimisation loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
 
 use super::{Problem, System};
 
-/// Damping is multiplied by this after a bad step and divided by it after a good one.
+/// Factor by which the damping grows after a bad step, and falls after a good one.
 const DAMPING_FACTOR: f64 = 10.0;
-/// When even steps damped this much do not help, none will.
+/// Largest damping. If steps with this damping do not help, none will.
 const LARGEST_DAMPING: f64 = 1e10;
 
-/// A step of which the cost falls by less than this part of what was promised is too long.
+/// A step is too long if the cost falls by less than this fraction of the predicted decrease.
 const EXPECTED_GAIN: f64 = 0.5;
 
-/// When [`minimize`] stops.
+/// Options of [`minimize`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// At most this many steps are taken; those that did not help and were taken back are not counted here.
+    /// Maximum number of accepted steps; rejected steps are not counted.
     pub max_iterations: usize,
-    /// Converged when a step promises to lower the cost by less than this fraction of it.
+    /// The fit has converged when the predicted decrease of the cost is less than this fraction of the cost.
     pub tolerance: f64,
-    /// Converged also when it promises to lower the cost by less than the square of this, for each group of parameters
-    /// where there are groups: the size of a residual that is nothing but rounding.
+    /// The fit has also converged when the predicted decrease is less than the square of this value, for each
+    /// group of parameters where there are groups. The value is the size of a residual that is only rounding
+    /// error.
     pub resolution: f64,
-    /// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
+    /// Damping after the first rejected step; steps are undamped (Gauss-Newton) until then.
     pub first_damping: f64,
-    /// Whether steps that gain much less than they promise are shortened ([`Problem::shortened`]): where residuals curve
-    /// it spares steps that overshoot again and again; along a curved valley it costs some.
+    /// Whether steps that gain much less than predicted are shortened ([`Problem::shortened`]). Where
+    /// residuals are curved, this avoids repeated overshooting; along a curved valley, it costs some steps.
     pub shorten: bool,
-    /// Ends, not converged, when a step that no damping shortens matters to no more than this part of the groups of
-    /// parameters: these are better served for themselves than by steps of all.
+    /// The fit ends without convergence when an undamped step matters to at most this fraction of the groups
+    /// of parameters. It is better to fit these groups separately than to take further steps of all
+    /// parameters.
     pub leave_few: f64,
 }
 
@@ -43,23 +45,24 @@ impl Default for Options {
     }
 }
 
-/// Where [`minimize`] stopped. It stops at once if the start lies outside the domain.
+/// Result of [`minimize`], which stops at once if the start lies outside the domain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome<S> {
     /// Best state found.
     pub state: S,
-    /// Its cost; infinite if no steps were allowed.
+    /// Cost of that state; infinite if no steps were allowed.
     pub cost: f64,
-    /// Steps tried.
+    /// Number of steps tried.
     pub iterations: usize,
-    /// False when the steps ran out, or none helped although the gradient is not zero.
+    /// False when the steps ran out, when none helped although the gradient is not zero, or when
+    /// [`Options::leave_few`] ended the fit.
     pub converged: bool,
 }
 
-/// One linearisation of [`minimize_watched`], as its watcher sees it.
+/// One linearisation of [`minimize_watched`], as it is passed to `watch`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Iteration {
-    /// Steps tried so far.
+    /// Number of steps tried so far.
     pub steps: usize,
     /// Cost of the best state.
     pub cost: f64,
@@ -67,7 +70,9 @@ pub struct Iteration {
     pub damping: f64,
 }
 
-/// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
+/// Minimises the cost of a problem by Levenberg-Marquardt steps.
+///
+/// The damping is added to the diagonal of the scaled equations (Marquardt 1963).
 pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P::State> {
     match minimize_watched(problem, start, options, |_| Ok::<(), std::convert::Infallible>(())) {
         Ok(outcome) => outcome,
@@ -75,7 +80,7 @@ pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> 
     }
 }
 
-/// As [`minimize`], and after every linearisation somebody watches, who may end it with an error.
+/// Like [`minimize`], but calls `watch` after every linearisation; an error from it ends the fit.
 pub fn minimize_watched<P: Problem, E>(
     problem: &P,
     start: P::State,
@@ -212,8 +217,8 @@ mod tests {
         assert!(!outcome.converged && outcome.iterations >= 2);
     }
 
-    /// Residuals 1 - x for each of some parameters, of which the first is 100 times as important; and how often they were
-    /// taken back.
+    /// Separate residuals 1 - x for four parameters, the first with a weight of 10⁴, and the number of calls
+    /// of `keep`.
     struct Separate(std::cell::Cell<usize>);
 
     struct Diagonal(NormalEquations);
@@ -267,7 +272,7 @@ mod tests {
     #[test]
     fn it_leaves_what_matters_to_few() {
         let start = [0.97, 0.97, 0.97, 0.97];
-        // A step promises 4.5 to the first parameter and 0.00045 to each of the others.
+        // The predicted decrease is 4.5 by the first parameter and 0.00045 by each of the others.
         for (resolution, leave_few, left) in [(0.1, 0.3, true), (0.1, 0.2, false), (0.01, 0.3, false)] {
             let problem = Separate(std::cell::Cell::new(0));
             let options = Options { resolution, leave_few, ..Options::default() };

@@ -1,27 +1,28 @@
 //! Normal equations: accumulate, add, solve, invert.
 //!
-//! For residuals r with weights W and Jacobian J they hold the matrix `JᵀWJ`, the gradient `JᵀWr` and the cost
-//! ½ rᵀWr: blocks of a size that depends on the parameters only, whatever the amount of data.
+//! For residuals r with weights W and Jacobian J, they hold the matrix `JᵀWJ`, the gradient `JᵀWr` and the
+//! cost ½ rᵀWr. Their size depends only on the number of parameters, not on the amount of data.
 //!
-//! They are factorised as `D⁻¹ P L Lᵀ Pᵀ D⁻¹` with the diagonal scaling D that makes every parameter's own
-//! information 1, and the permutation P that takes the best determined parameter next. What is left of a
-//! parameter's information once those before it are known is then its pivot, 1 - R². A parameter whose pivot
-//! is below [`RANK_TOLERANCE`] is *frozen*: it does not move, and the others are solved as if it were known.
+//! They are factorised as `D⁻¹ P L Lᵀ Pᵀ D⁻¹`. The diagonal scaling D sets every parameter's own information
+//! to 1, and the permutation P takes the best determined parameter next. The pivot of a parameter, 1 - R², is
+//! the fraction of its information that remains once the preceding parameters are known. A parameter whose
+//! pivot is below [`RANK_TOLERANCE`] is *frozen*: it does not move, and the others are solved as if it were
+//! known.
 
 use nalgebra::{DMatrix, DVector};
 
 use super::sums::{self, Rows};
 use crate::simd::{Work, vectorized};
 
-/// Part of a parameter's information that has to be left when all others are known.
+/// Smallest fraction of a parameter's information that must remain when all others are known.
 ///
-/// Rounding leaves about 1e-15; a polynomial of order 9 on evenly spread points has 1e-5 and more.
+/// Rounding errors leave about 1e-15; a polynomial of order 9 on evenly spread points has 1e-5 and more.
 pub const RANK_TOLERANCE: f64 = 1e-11;
 
 /// `JᵀWJ`, `JᵀWr` and ½ rᵀWr of some residuals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormalEquations {
-    /// Upper triangle by rows of the symmetric matrix; below the diagonal it is not kept.
+    /// Upper triangle by rows of the symmetric matrix; elements below the diagonal are not stored.
     matrix: Vec<f64>,
     gradient: Vec<f64>,
     cost: f64,
@@ -35,12 +36,12 @@ pub struct Covariance {
     pub matrix: DMatrix<f64>,
     /// Indices of the parameters that the data do not determine.
     pub frozen: Vec<usize>,
-    /// Condition number of the Jacobian with its columns scaled to length 1, frozen ones left out.
+    /// Condition number of the Jacobian with its columns scaled to length 1, without frozen parameters.
     pub condition_number: f64,
 }
 
 impl NormalEquations {
-    /// No residuals yet, for this many parameters.
+    /// Equations without residuals, for this many parameters.
     pub fn new(parameters: usize) -> Self {
         Self {
             matrix: vec![0.0; parameters * parameters],
@@ -50,17 +51,19 @@ impl NormalEquations {
         }
     }
 
-    /// Normal equations from what [`Self::upper_triangle`], [`Self::gradient`], [`Self::cost`] and [`Self::count`] told.
+    /// Normal equations from the values of [`Self::upper_triangle`], [`Self::gradient`], [`Self::cost`] and
+    /// [`Self::count`].
     ///
     /// `None` if the sizes contradict each other.
     pub fn from_parts(upper: &[f64], gradient: Vec<f64>, cost: f64, count: usize) -> Option<Self> {
         let n = gradient.len();
-        // Above row i are those of n, n - 1, … elements.
+        // The rows above row i have n, n - 1, … elements.
         let element = |i: usize, j: usize| upper[i * n - i * (i + 1) / 2 + j];
         (upper.len() == n * (n + 1) / 2).then(|| Self::from_elements(element, gradient, cost, count))
     }
 
-    /// Normal equations from every element of the upper triangle of `JᵀWJ`, by row and column, and the rest.
+    /// Normal equations from a function of row and column for the upper triangle of `JᵀWJ`, and the other
+    /// parts.
     pub fn from_elements(
         element: impl Fn(usize, usize) -> f64,
         gradient: Vec<f64>,
@@ -113,9 +116,9 @@ impl NormalEquations {
         self.add_all(derivatives, &[residual], &[weight]);
     }
 
-    /// Adds some residuals: row after row of derivatives by all parameters, each with its residual and its weight.
+    /// Adds several residuals: rows of derivatives by all parameters, each with its residual and its weight.
     ///
-    /// Faster than one by one, up to as many as the innermost cache holds.
+    /// This is faster than adding one by one, up to as many residuals as the innermost cache holds.
     pub fn add_all(&mut self, derivatives: &[f64], residuals: &[f64], weights: &[f64]) {
         for (&residual, &weight) in residuals.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
             self.cost += 0.5 * weight * residual * residual;
@@ -127,7 +130,7 @@ impl NormalEquations {
         }
     }
 
-    /// Adds to the cost alone.
+    /// Adds to the cost only.
     pub fn add_cost(&mut self, cost: f64) {
         self.cost += cost;
     }
@@ -148,10 +151,10 @@ impl NormalEquations {
         self.count += other.count;
     }
 
-    /// Adds the residuals of another set for the parameters at these places, in their order.
+    /// Adds the residuals of another set, whose parameters have these places among those of `self`.
     ///
     /// # Panics
-    /// If there are not as many places as parameters, or one is none of these equations.
+    /// If the numbers of places and parameters differ, or a place is not a parameter of these equations.
     pub fn merge_at(&mut self, other: &Self, places: &[usize]) {
         assert_eq!(places.len(), other.parameters(), "as many places as parameters");
         let n = self.parameters();
@@ -165,10 +168,11 @@ impl NormalEquations {
         self.count += other.count;
     }
 
-    /// Splits off the last `k` parameters and eliminates them (Schur complement): what remains is the problem
-    /// with those parameters always at their best.
+    /// Splits off the last `k` parameters and eliminates them (Schur complement).
     ///
-    /// `None` when they are not determined by the data.
+    /// In the remaining problem, these parameters always have their best values.
+    ///
+    /// `None` if the data do not determine them.
     pub fn eliminate(&self, k: usize) -> Option<(Self, Eliminated)> {
         let n = self.parameters();
         let m = n.checked_sub(k)?;
@@ -201,7 +205,7 @@ impl NormalEquations {
         delta
     }
 
-    /// By how much the linearised cost falls with a step.
+    /// Decrease of the linearised cost by a step.
     pub fn decrease(&self, delta: &DVector<f64>) -> f64 {
         let n = self.parameters();
         let mut decrease = 0.0;
@@ -220,7 +224,8 @@ impl NormalEquations {
         Covariance { matrix, frozen, condition_number }
     }
 
-    /// The same without the condition number: the matrix, and the parameters that the data do not determine.
+    /// Like [`Self::covariance`], without the condition number: the matrix, and the parameters that the data
+    /// do not determine.
     pub fn inverse(&self) -> (DMatrix<f64>, Vec<usize>) {
         self.inverse_of(&Factor::new(self, 0.0))
     }
@@ -254,29 +259,29 @@ impl NormalEquations {
     }
 }
 
-/// Parameters that [`NormalEquations::eliminate`] took out, to be had back once the others are known.
+/// Parameters that [`NormalEquations::eliminate`] has removed; they follow once the others are known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eliminated {
     inverse: DMatrix<f64>,
     gain: DMatrix<f64>,
     gradient: DVector<f64>,
-    /// Where the kept parameters are among those that are solved for; `None` if they are all of them.
+    /// Indices of the kept parameters among those that are solved for; `None` if they are all of them.
     places: Option<Vec<usize>>,
 }
 
 impl Eliminated {
-    /// The same, when the kept parameters are those at these places of all that are solved for.
+    /// The same parameters, where the kept ones have these places among all that are solved for.
     #[must_use]
     pub fn among(self, places: Vec<usize>) -> Self {
         Self { places: Some(places), ..self }
     }
 
-    /// By how much they lower the linearised cost when the kept parameters stay.
+    /// Decrease of the linearised cost by the eliminated parameters when the kept ones stay fixed.
     pub fn decrease(&self) -> f64 {
         0.5 * self.gradient.dot(&(&self.inverse * &self.gradient))
     }
 
-    /// Their step, given that of the parameters that are solved for.
+    /// Step of the eliminated parameters, given that of the parameters that are solved for.
     pub fn step(&self, kept: &DVector<f64>) -> DVector<f64> {
         let moved = match &self.places {
             None => self.gain.tr_mul(kept),
@@ -285,7 +290,7 @@ impl Eliminated {
         -(&self.inverse * &self.gradient + moved)
     }
 
-    /// Their covariance, given that of the parameters that are solved for.
+    /// Covariance of the eliminated parameters, given that of the parameters that are solved for.
     pub fn covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
         let carried = match &self.places {
             None => kept * &self.gain,
@@ -294,7 +299,7 @@ impl Eliminated {
         &self.inverse + self.gain.tr_mul(&carried)
     }
 
-    /// Covariance of the parameters that are solved for (rows) with them (columns).
+    /// Covariance of the parameters that are solved for (rows) with the eliminated ones (columns).
     pub fn cross_covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
         match &self.places {
             None => -(kept * &self.gain),
@@ -306,26 +311,27 @@ impl Eliminated {
 /// Pivoted Cholesky factor of the scaled normal matrix.
 struct Factor {
     scale: Vec<f64>,
-    /// Parameters from the best determined on; those from `rank` on are frozen.
+    /// Parameters, the best determined first; those from `rank` on are frozen.
     order: Vec<usize>,
     rank: usize,
-    /// Lower triangle, rows and columns in that order.
+    /// Lower triangle, with rows and columns in that order.
     lower: DMatrix<f64>,
 }
 
-/// Takes what the columns before it explain out of a column of a Cholesky factor, below its diagonal.
+/// Subtracts the contributions of the preceding columns from a column of a Cholesky factor, below its
+/// diagonal.
 struct Reduction<'a> {
-    /// The columns before, each from the first row on.
+    /// The preceding columns, each from its first row on.
     known: &'a [f64],
     rank: usize,
-    /// From the diagonal down.
+    /// The column, from its diagonal down.
     column: &'a mut [f64],
 }
 
 impl Work for Reduction<'_> {
     type Output = ();
 
-    // As its trait asks: it is compiled for the instructions of this machine.
+    // `Work` requires inlining, so that the code is compiled for the instructions of this machine.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn call(self) {
@@ -351,7 +357,7 @@ impl Factor {
         let mut lower = DMatrix::<f64>::zeros(n, n);
         let mut rank = 0;
         while rank < n {
-            // The first of the largest, so that of equals the earlier parameter is kept.
+            // Of equal largest pivots, the first is taken, so that the earlier parameter is kept.
             let best = (rank..n).fold(rank, |best, k| if pivots[k] > pivots[best] { k } else { best });
             if pivots[best] < RANK_TOLERANCE {
                 break;

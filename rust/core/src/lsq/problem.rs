@@ -6,25 +6,26 @@ use super::NormalEquations;
 
 /// A least-squares problem.
 pub trait Problem {
-    /// Everything that is fitted; a step need not be an addition.
+    /// All fitted quantities; a step need not be an addition.
     type State: Clone;
-    /// Normal equations about a state, and whatever [`Problem::step`] needs beside them.
+    /// Normal equations about a state, and all other data that [`Problem::step`] needs.
     type System: System;
 
     /// Half the weighted sum of squares at a state; infinite outside the model's domain.
     fn cost(&self, state: &Self::State) -> f64;
 
-    /// Normal equations about a state; their cost is that of the state.
+    /// Normal equations about a state; they include its cost.
     fn linearize(&self, state: &Self::State) -> Self::System;
 
-    /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
+    /// The state moved by `delta`, in the order of the normal equations; `None` if the result is not valid.
     fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
 
-    /// Takes back normal equations about a state at which the fit ends, if somebody may ask for them again.
+    /// Receives the normal equations about the state at which the fit ends, in case they are needed again.
     fn keep(&self, _: &Self::State, _: Self::System) {}
 
-    /// A state between one and another that was tried, of which each group of parameters goes as far as its slope at both
-    /// ends tells; `None` if the problem does not know.
+    /// A state between the first one and another that was tried; `None` if the problem does not provide it.
+    ///
+    /// Each group of parameters moves as far as its slopes at both ends suggest.
     fn shortened(&self, _: &Self::State, _: &Self::System, _: &Self::State) -> Option<Self::State> {
         None
     }
@@ -32,23 +33,25 @@ pub trait Problem {
 
 /// A problem linearised about a state.
 pub trait System {
-    /// The cost there.
+    /// Cost of that state.
     fn cost(&self) -> f64;
 
     /// The step of the parameters that are solved for, with this damping.
     fn solve(&self, damping: f64) -> DVector<f64>;
 
-    /// By how much the linearised cost falls with a step, that of parameters that were eliminated included.
+    /// Decrease of the linearised cost by a step, including that by eliminated parameters.
     fn decrease(&self, delta: &DVector<f64>) -> f64;
 
-    /// The largest part of [`decrease`](Self::decrease) that is due to one group of parameters, where there are groups:
-    /// whether a step matters is asked of each of them, or many at rest would hide one that is not.
+    /// The largest part of [`decrease`](Self::decrease) that is due to one group of parameters, where there
+    /// are groups.
+    ///
+    /// A step is tested for each group, because many groups at rest would hide one that is not.
     fn largest_decrease(&self, delta: &DVector<f64>) -> f64 {
         self.decrease(delta)
     }
 
-    /// Whether a step promises more than a limit to no more than this part of all groups of parameters, and these gain more
-    /// by it than what they share.
+    /// Whether a step gains more than a limit for at most this fraction of the groups of parameters, and
+    /// these groups gain more by it than the shared parameters.
     fn matters_to_few(&self, _: &DVector<f64>, _: f64, _: f64) -> bool {
         false
     }

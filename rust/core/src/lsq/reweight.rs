@@ -1,19 +1,19 @@
-//! The robust loop: a problem whose residuals are weighted by how large they are.
+//! The robust loop: fits a problem whose residuals are weighted by their size.
 //!
-//! In turn the residuals are weighted and a step is taken at these weights (iteratively reweighted least squares,
-//! Holland & Welsch 1977). [`RobustFit::settle`] does so with a [`Loss`] until the scale of the residuals settles, which
-//! takes the influence from outliers. [`RobustFit::clip`] then leaves out what is too far off, or takes it back in, until
-//! neither the set of inliers nor their weights change. How large the scale is, over all data or a part of them, and what
-//! is too far off, the problem tells.
+//! The loop alternates weighting the residuals and a step at these weights (iteratively reweighted least
+//! squares, Holland & Welsch 1977). [`RobustFit::settle`] uses a [`Loss`] until the scale of the residuals
+//! settles, which limits the influence of outliers. [`RobustFit::clip`] then excludes residuals that are too
+//! large, or includes them again, until neither the set of inliers nor their weights change. The problem
+//! defines the scale, over all data or a part of them, and which residuals are too large.
 
 use super::{Loss, Options, Problem, minimize};
 
-/// How residuals are to be weighted.
+/// How residuals are weighted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weighting {
-    /// By a loss, which leaves none out.
+    /// By a loss, which excludes none.
     Loss(Loss),
-    /// For good: those that are too far off are left out.
+    /// By clipping: residuals that are too large are excluded.
     Clip,
 }
 
@@ -22,15 +22,15 @@ pub enum Weighting {
 pub struct Weighed<S> {
     /// The scales by which the residuals were weighted.
     pub scales: S,
-    /// One number for the scale of all of them.
+    /// One scale for all residuals.
     pub overall: f64,
-    /// Largest change of any weight; infinite if others are left out than before, or there were no weights.
+    /// Largest change of any weight; infinite if the set of inliers changed, or if there were no weights.
     pub change: f64,
 }
 
 /// A least-squares problem that weights its residuals.
 pub trait Robust {
-    /// Everything that is fitted.
+    /// All fitted quantities.
     type State: Clone;
     /// Scales of the residuals.
     type Scales;
@@ -38,18 +38,19 @@ pub trait Robust {
     type Problem<'a>: Problem<State = Self::State>
     where
         Self: 'a;
-    /// Why a fit may end early.
+    /// Error that ends a fit early.
     type Error;
 
-    /// The problem at the weights that the residuals have.
+    /// The problem at the present weights of the residuals.
     fn problem(&self) -> Self::Problem<'_>;
 
-    /// The scales by which to clip, if they need not be measured.
+    /// The scales for clipping, if they need not be measured.
     fn known_scales(&self) -> Option<Self::Scales> {
         None
     }
 
-    /// Gives every residual at a state a weight by its size over the scale: over the given one, or one measured there.
+    /// Weights every residual at a state by its size over the scale: the given one, or one measured at that
+    /// state.
     fn weigh(
         &mut self,
         state: &Self::State,
@@ -57,30 +58,33 @@ pub trait Robust {
         weighting: Weighting,
     ) -> Weighed<Self::Scales>;
 
-    /// Told before the first step at new weights how many were taken so far; an error ends the fit.
+    /// Receives the number of steps taken so far, before the first step at new weights; an error ends the
+    /// fit.
     fn check(&mut self, iterations: usize) -> Result<(), Self::Error>;
 }
 
-/// When the loop goes on.
+/// Options of the robust loop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RobustOptions {
-    /// The loss until the scale settles.
+    /// The loss that is used until the scale settles.
     pub loss: Loss,
-    /// Reweightings at most until then.
+    /// Maximum number of weightings until then.
     pub max_reweights: usize,
-    /// Steps between two weightings. While the weights still change, more than one are wasted.
+    /// Number of steps between two weightings. While the weights still change, more than one step is wasted.
     pub steps_per_weighting: usize,
     /// The scale has settled when it changes by less than this fraction.
     pub scale_tolerance: f64,
-    /// A scale that is not above this is rounding, and has settled.
+    /// A scale up to this value is rounding error, and has settled.
     pub smallest_scale: f64,
-    /// Rounds of clipping at most; the sets of inliers settle in two or three, their weights in ten or twenty.
+    /// Maximum rounds of clipping. The sets of inliers settle in two or three rounds, their weights in ten or
+    /// twenty.
     pub max_clips: usize,
-    /// Rounds in which the scales may change; later they stay, so that two sets cannot take turns for ever.
+    /// Rounds of clipping in which the scales may change. Later they stay fixed, so that two sets of inliers
+    /// cannot alternate for ever.
     pub scaling_rounds: usize,
-    /// Weights that change by less than this between two rounds have settled.
+    /// The weights have settled when they change by less than this between two rounds.
     pub weight_tolerance: f64,
-    /// Steps at most in all.
+    /// Maximum number of steps in total.
     pub max_iterations: usize,
 }
 
@@ -100,22 +104,22 @@ impl Default for RobustOptions {
     }
 }
 
-/// A robust fit on its way.
+/// A robust fit in progress.
 #[derive(Debug, Clone)]
 pub struct RobustFit<P: Robust> {
-    /// The problem, with the weights that its residuals have.
+    /// The problem, with the present weights of its residuals.
     pub problem: P,
-    /// Where the fit is.
+    /// Present state of the fit.
     pub state: P::State,
-    /// Steps tried so far.
+    /// Number of steps tried so far.
     pub iterations: usize,
-    /// Whether steps and weights came to rest in [`Self::clip`].
+    /// Whether steps and weights settled in [`Self::clip`].
     pub converged: bool,
     options: RobustOptions,
 }
 
 impl<P: Robust> RobustFit<P> {
-    /// A fit that is to start from a state.
+    /// A fit that starts from a state.
     pub fn new(problem: P, start: P::State, options: RobustOptions) -> Self {
         Self { problem, state: start, iterations: 0, converged: false, options }
     }
@@ -135,7 +139,7 @@ impl<P: Robust> RobustFit<P> {
         Ok(())
     }
 
-    /// Fits to what is not too far off, until neither the set of inliers nor their weights change.
+    /// Refits the inliers until neither the set of inliers nor their weights change.
     pub fn clip(&mut self) -> Result<(), P::Error> {
         let RobustOptions { max_clips, scaling_rounds, weight_tolerance, max_iterations, .. } = self.options;
         let mut scales = self.problem.known_scales();
@@ -155,7 +159,7 @@ impl<P: Robust> RobustFit<P> {
         Ok(())
     }
 
-    /// Takes some steps at the present weights; true if no more are needed.
+    /// Takes up to `steps` steps at the present weights; true if no more are needed.
     fn minimize(&mut self, steps: usize) -> Result<bool, P::Error> {
         self.problem.check(self.iterations)?;
         let left = self.options.max_iterations.saturating_sub(self.iterations);

@@ -3,14 +3,16 @@
 /// Median of the length of a two-dimensional normal vector with unit variance per axis, √(2 ln 2).
 pub const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
 
-/// Residuals in scales from which on [`Loss::Huber`] is linear: 95 % efficient for normal residuals.
+/// Residual, in units of the scale, above which [`Loss::Huber`] is linear: 95 % efficient for normal
+/// residuals.
 pub const HUBER_TUNING: f64 = 1.345;
-/// Residuals in scales at which [`Loss::Cauchy`] halves the weight: 95 % efficient for normal residuals.
+/// Residual, in units of the scale, at which [`Loss::Cauchy`] halves the weight: 95 % efficient for normal
+/// residuals.
 pub const CAUCHY_TUNING: f64 = 2.385;
-/// Residuals in scales at which [`Loss::GemanMcClure`] leaves a quarter of the weight.
+/// Residual, in units of the scale, at which [`Loss::GemanMcClure`] leaves a quarter of the weight.
 pub const GEMAN_MCCLURE_TUNING: f64 = 3.0;
 
-/// Loss function ρ(z) of a residual divided by its scale; least squares uses it through its weight ρ'(z)/z.
+/// Loss function ρ(z) of a residual divided by its scale. Least squares uses its weight ρ'(z)/z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Loss {
     /// ½z²: every residual counts fully.
@@ -59,16 +61,18 @@ impl Loss {
 
 /// Standard deviation per axis of two-dimensional residuals from the median of their lengths.
 ///
-/// Half of them may be anything. NaN when there are none. Reorders its input.
+/// Up to half of the residuals may be outliers. NaN when there are none. Reorders its input.
 pub fn planar_scale(lengths: &mut [f64]) -> f64 {
     median(lengths) / RAYLEIGH_MEDIAN
 }
 
-/// Standard deviation per axis of two-dimensional residuals, efficiently: from [`planar_scale`] of their lengths, one step of
-/// Huber's (1964) second proposal.
+/// Efficient estimate of the standard deviation per axis of two-dimensional residuals, from their lengths.
 ///
-/// It is the mean square of lengths that are clipped at `cut` scales, without those beyond `lost` scales, over what it is
-/// for normal residuals. The median alone tells half of what the residuals do. NaN when there are none.
+/// It takes one step of Huber's (1964) second proposal, starting from [`planar_scale`].
+///
+/// Lengths beyond `lost` scales are excluded, and the others are clipped at `cut` scales. Their mean square
+/// is then divided by its value for normal residuals. The median alone uses only half of the information in
+/// the residuals. NaN when there are none.
 pub fn clipped_scale(lengths: &[f64], cut: f64, lost: f64) -> f64 {
     let first = planar_scale(&mut lengths.to_vec());
     let kept = lengths.iter().filter(|length| **length <= lost * first);
@@ -76,7 +80,7 @@ pub fn clipped_scale(lengths: &[f64], cut: f64, lost: f64) -> f64 {
     (sum / count / (-2.0 * (-0.5 * cut * cut).exp_m1())).sqrt()
 }
 
-/// Median; the upper one of an even number, NaN of none. Reorders its input.
+/// Median: the upper one of an even number of values, NaN of none. Reorders its input.
 pub fn median(values: &mut [f64]) -> f64 {
     if values.is_empty() {
         return f64::NAN;
@@ -85,16 +89,19 @@ pub fn median(values: &mut [f64]) -> f64 {
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
-/// Steps of the quadrature in [`clipped_variance`], and how far out it goes: beyond, normal residuals are negligible.
+/// Steps of the quadrature in [`clipped_variance`], and its upper end, beyond which normal residuals are
+/// negligible.
 const QUADRATURE_STEPS: u32 = 2000;
 const QUADRATURE_END: f64 = 10.0;
 
-/// Weight of a residual of `z` scales: 1 up to `cut`, beyond it falls as Cauchy's, with the square of z.
+/// Weight of a residual of `z` scales: 1 up to `cut`. Beyond it, the weight falls with the square of z, as
+/// Cauchy's does.
 pub fn clipped_weight(z: f64, cut: f64) -> f64 {
     if z <= cut { 1.0 } else { (cut / z).powi(2) }
 }
 
-/// Mean square pull per axis over mean weight that [`clipped_weight`] leaves of two-dimensional unit normal residuals.
+/// Mean square pull per axis over mean weight, for two-dimensional unit normal residuals weighted by
+/// [`clipped_weight`].
 pub fn clipped_variance(cut: f64) -> f64 {
     let step = QUADRATURE_END / f64::from(QUADRATURE_STEPS);
     let (mut weights, mut pulls) = (0.0, 0.0);
@@ -163,7 +170,7 @@ mod tests {
         let mean = found.iter().sum::<f64>() / 2000.0;
         let variance = found.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / 2000.0;
         assert!((mean / 2.0 - 1.0).abs() < 0.005, "{mean}");
-        // The variance of the best estimate is 1 / (4 n) of its square; that of a median twice as much.
+        // The best estimate has a variance of 1 / (4 n) of its square, a median twice as much.
         assert!((variance * 600.0 / 4.0 - 1.0).abs() < 0.15, "{variance}");
         let wild = |row: &Vec<f64>| {
             let mut row = row.clone();

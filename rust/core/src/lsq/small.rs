@@ -6,7 +6,8 @@ pub(crate) type Matrix2 = [[f64; 2]; 2];
 /// Upper triangle by rows of a symmetric matrix of three rows.
 pub(crate) type Symmetric3 = [f64; 6];
 
-/// Part of the product of its diagonal that the determinant of a [`Symmetric3`] matrix must have left to be inverted.
+/// Smallest determinant of a [`Symmetric3`] matrix that is inverted, as a fraction of the product of its
+/// diagonal.
 const SINGULAR: f64 = 1e-9;
 
 /// The determinant.
@@ -37,8 +38,10 @@ pub(crate) fn multiply(m: &Matrix2, [x, y]: [f64; 2]) -> [f64; 2] {
     [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
 
-/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy), its elements by rows: what gives differences of
-/// this covariance unit variance. `None` if it is not positive definite.
+/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy), its elements by rows.
+///
+/// It gives differences with this covariance unit variance. `None` if the covariance is not positive
+/// definite.
 pub(crate) fn whitener(&[xx, xy, yy]: &[f64; 3]) -> Option<[f64; 3]> {
     let l00 = xx.sqrt();
     let l10 = xy / l00;
@@ -68,8 +71,8 @@ pub(crate) fn inverse_of_symmetric(&[xx, xy, xz, yy, yz, zz]: &Symmetric3) -> Op
 
 /// Eliminates all unknowns but the first `kept` of normal equations.
 ///
-/// There is a row for each unknown: its coefficients, which begin at the left, and in the last column the right-hand
-/// side. An unknown without information of its own is left out.
+/// Each row belongs to one unknown. It holds the coefficients, which begin at the left, and the right-hand
+/// side in the last column. An unknown without information is skipped.
 #[inline]
 pub(crate) fn eliminate<const COLUMNS: usize>(rows: &mut [[f64; COLUMNS]], kept: usize) {
     for pivot in (kept..rows.len()).rev() {
@@ -134,7 +137,7 @@ mod tests {
         assert!(inverse_of_symmetric(&[1.0, 1.0, 0.0, 1.0, 0.0, 1.0]).is_none());
         assert!(inverse_of_symmetric(&[0.0; 6]).is_none());
         assert!(inverse_of_symmetric(&[f64::NAN; 6]).is_none());
-        // An unknown without information of its own changes nothing.
+        // An unknown without information changes nothing.
         let mut rows = [[2.0, 0.0, 4.0], [0.0, 0.0, 0.0]];
         eliminate(&mut rows, 1);
         assert_eq!(rows[0], [2.0, 0.0, 4.0]);

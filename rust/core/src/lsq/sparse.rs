@@ -1,10 +1,12 @@
-//! Symmetric positive definite systems of blocks, most of which are zero: sources of which only neighbours touch.
+//! Symmetric positive definite systems of blocks, most of which are zero: sources that touch only their
+//! neighbours.
 //!
-//! Blocks are ordered by nested dissection of their places in a plane (George 1973, SIAM Journal on Numerical Analysis 10, 345), and
-//! factorised as `D⁻¹ L Lᵀ D⁻¹` with the scaling D that makes the diagonal 1. As in [`normal`](super::normal), a
-//! parameter of whose information nothing is left once those before it are known is frozen: it does not move.
+//! Blocks are ordered by nested dissection of their positions in a plane (George 1973, SIAM Journal on
+//! Numerical Analysis 10, 345), and factorised as `D⁻¹ L Lᵀ D⁻¹` with the scaling D that gives a unit
+//! diagonal. As in [`normal`](super::normal), a parameter is frozen if none of its information remains once
+//! the preceding parameters are known: it does not move.
 
-// Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+// The inlined functions are parts of loops that `vectorized` compiles for several kinds of machine.
 #![allow(clippy::inline_always)]
 
 use std::sync::Arc;
@@ -16,32 +18,32 @@ use crate::simd::{Work, vectorized};
 
 mod factor;
 
-/// Sets of at most so many blocks are not dissected further.
+/// Sets of at most this many blocks are not dissected further.
 const LEAF: usize = 8;
 
-/// Parameters of the blocks that are multiplied without loops.
+/// Number of parameters of blocks that are multiplied without loops.
 const SMALL: usize = 3;
 
-/// Multiplications of a panel with those after it from which they are shared among threads.
+/// Number of multiplications of a panel with later ones above which they are distributed over threads.
 const PARALLEL: usize = 1 << 20;
 
-/// Which blocks are not zero, in the order of elimination.
+/// The blocks that are not zero, in the order of elimination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
-    /// Parameters of each block, by place in the order.
+    /// Number of parameters of each block, by its place in the order of elimination.
     sizes: Vec<usize>,
-    /// Place in the order of each block.
+    /// Place of each block in the order of elimination.
     place: Vec<usize>,
     /// First parameter of each block in the order of elimination.
     starts: Vec<usize>,
-    /// For each place the later places whose blocks in its column are not zero, ascending.
+    /// For each place, the later places whose blocks in its column are not zero, ascending.
     rows: Vec<Vec<usize>>,
-    /// For each place the first row of those blocks in its panel, and the panel's number of rows.
+    /// For each place, the first row of each of those blocks in its panel, and the panel's number of rows.
     offsets: Vec<Vec<usize>>,
 }
 
 impl Pattern {
-    /// Of blocks of these sizes at these points, and pairs of them that touch.
+    /// The pattern of blocks of these sizes at these points, and of pairs of blocks that touch.
     pub fn new(sizes: &[usize], points: &[[f64; 2]], pairs: &[(usize, usize)]) -> Self {
         let n = sizes.len();
         let mut touching = vec![Vec::new(); n];
@@ -61,7 +63,8 @@ impl Pattern {
             rows[at].extend(touching[order[at]].iter().map(|&b| place[b]).filter(|&b| b > at));
             rows[at].sort_unstable();
             rows[at].dedup();
-            // What is left of a column goes to the first block that it touches: its parent in the elimination tree.
+            // The rest of a column passes to the first block that the column touches: its parent in the
+            // elimination tree.
             if let [parent, rest @ ..] = &rows[at][..] {
                 let (parent, rest) = (*parent, rest.to_vec());
                 rows[parent].extend(rest);
@@ -93,7 +96,7 @@ impl Pattern {
         self.starts[self.sizes.len()]
     }
 
-    /// Multiplications of a factorisation, about.
+    /// Approximate number of multiplications of a factorisation.
     pub fn work(&self) -> f64 {
         (0..self.sizes.len())
             .map(|at| self.sizes[at] as f64 * (self.panel_rows(at) as f64).powi(2) / 2.0)
@@ -109,7 +112,7 @@ impl Pattern {
         *self.offsets[at].last().unwrap_or(&0)
     }
 
-    /// First row in panel `column` of the block of a later place.
+    /// First row in panel `column` of the block of a later place; `None` if that block is zero.
     fn offset(&self, column: usize, row: usize) -> Option<usize> {
         if row == column {
             return Some(0);
@@ -118,7 +121,7 @@ impl Pattern {
     }
 }
 
-/// Appends blocks in an order in which halves come before what separates them.
+/// Appends blocks in an order in which two halves precede the blocks that separate them.
 fn dissect(set: Vec<usize>, points: &[[f64; 2]], touching: &[Vec<usize>], order: &mut Vec<usize>) {
     if set.len() <= LEAF {
         order.extend(set);
@@ -143,7 +146,7 @@ fn dissect(set: Vec<usize>, points: &[[f64; 2]], touching: &[Vec<usize>], order:
     order.extend(between);
 }
 
-/// A symmetric matrix of blocks: of each place the panel of its block and those below it, rows of its parameters.
+/// A symmetric matrix of blocks. Each place has a panel: its diagonal block and those below it, row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMatrix {
     pattern: Arc<Pattern>,
@@ -154,12 +157,12 @@ pub struct BlockMatrix {
 #[derive(Debug, Clone)]
 pub struct Factor {
     matrix: BlockMatrix,
-    /// The scaling D, 0 of frozen parameters, in the order of elimination.
+    /// The scaling D in the order of elimination; 0 for frozen parameters.
     scale: Vec<f64>,
 }
 
 impl BlockMatrix {
-    /// Zeros.
+    /// A matrix of zeros.
     pub fn new(pattern: Arc<Pattern>) -> Self {
         let panels = (0..pattern.sizes.len()).map(|at| vec![0.0; pattern.panel_rows(at) * pattern.sizes[at]]);
         Self { panels: panels.collect(), pattern }
@@ -170,9 +173,10 @@ impl BlockMatrix {
         &self.pattern
     }
 
-    /// Adds to one element: parameter `i` of one block and `j` of another that touches it, or of the same.
+    /// Adds to one element: parameter `i` of block `a` and `j` of block `b`, which touches `a` or is the same
+    /// block.
     ///
-    /// Of one block both `(i, j)` and `(j, i)` have to be added.
+    /// Within one block, both `(i, j)` and `(j, i)` must be added.
     ///
     /// # Panics
     /// If the blocks do not touch.
@@ -183,9 +187,11 @@ impl BlockMatrix {
         self.panels[column][(offset + i) * self.pattern.sizes[column] + j] += value;
     }
 
-    /// Adds a square of elements: so many parameters of one block, from some on, by those of another or of the same.
+    /// Adds a square of elements: `count` parameters of block `a` from `i` on, by those of block `b` from `j`
+    /// on.
     ///
-    /// Of one block the elements both above and below the diagonal have to be added.
+    /// Block `b` touches `a` or is the same block. Within one block, the elements both above and below the
+    /// diagonal must be added.
     ///
     /// # Panics
     /// If the blocks do not touch.
@@ -210,7 +216,7 @@ impl BlockMatrix {
         }
     }
 
-    /// One element: parameter `i` of one block and `j` of another that touches it, or of the same.
+    /// One element: parameter `i` of block `a` and `j` of block `b`, which touches `a` or is the same block.
     ///
     /// # Panics
     /// If the blocks do not touch.
@@ -249,8 +255,9 @@ impl BlockMatrix {
         out
     }
 
-    /// Factorises the matrix with this much of its diagonal added to it. Parameters that are held, in the order of
-    /// elimination, are frozen; none are if the list is empty.
+    /// Factorises the matrix with `damping` times its diagonal added to it.
+    ///
+    /// Parameters that are `held`, in the order of elimination, are frozen; none are if the list is empty.
     pub fn factor(&self, damping: f64, held: &[bool]) -> Factor {
         let mut scale: Vec<f64> = self
             .diagonal()
@@ -284,7 +291,7 @@ impl BlockMatrix {
         }
     }
 
-    /// One step of the Cholesky factorisation: finishes a panel, and takes it out of those after it.
+    /// One step of the Cholesky factorisation: finishes a panel, and subtracts it from the later panels.
     fn eliminate(&mut self, at: usize, scale: &mut [f64]) {
         let p = Arc::clone(&self.pattern);
         let (size, start, rows) = (p.sizes[at], p.starts[at], p.panel_rows(at));
@@ -325,12 +332,12 @@ impl BlockMatrix {
     }
 }
 
-/// A finished panel, and a later one that it is taken out of.
+/// A finished panel, and a later one from which it is subtracted.
 struct Update<'a> {
     pattern: &'a Pattern,
     at: usize,
     panel: &'a [f64],
-    /// Which of the places below the panel.
+    /// Index of the later panel among the places below the finished one.
     k: usize,
     target: &'a mut [f64],
 }
@@ -343,7 +350,7 @@ impl Work for Update<'_> {
         let Self { pattern: p, at, panel, k, target } = self;
         let (column, size, first) = (p.rows[at][k], p.sizes[at], p.offsets[at][k]);
         let (width, rows) = (p.sizes[column], &p.rows[at][k..]);
-        // Most blocks are of stars in one image.
+        // Most blocks are of stars in one image, which have three parameters.
         let small = (size == SMALL && width == SMALL).then(|| square(&panel[first * SMALL..]));
         for ((&row, to), from) in rows.iter().zip(p.offsets_among(column, rows)).zip(&p.offsets[at][k..]) {
             if let Some(b) = &small {
@@ -363,7 +370,8 @@ impl Work for Update<'_> {
 }
 
 impl Pattern {
-    /// First rows in panel `column` of the blocks of places that ascend from it, all of which it has.
+    /// First rows in panel `column` of the blocks of `places`, which ascend from `column` and are all in the
+    /// panel.
     #[inline(always)]
     fn offsets_among<'a>(&'a self, column: usize, places: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
         let mut below = self.rows[column].iter().zip(&self.offsets[column]);
@@ -376,13 +384,13 @@ impl Pattern {
         })
     }
 
-    /// Of a panel: the first row of each block, and the first parameter that it is of.
+    /// First row of each block of a panel, and the first parameter of that block.
     fn blocks(&self, at: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         let below = self.rows[at].iter().zip(&self.offsets[at]);
         std::iter::once((0, self.starts[at])).chain(below.map(|(&row, &offset)| (offset, self.starts[row])))
     }
 
-    /// Rows of the block of a panel that begins at a row.
+    /// Number of rows of the block that begins at row `offset` of a panel.
     fn height(&self, at: usize, offset: usize) -> usize {
         if offset == 0 {
             return self.sizes[at];
@@ -395,7 +403,7 @@ impl Pattern {
 /// A block of [`SMALL`] rows and columns.
 type Square = [[f64; SMALL]; SMALL];
 
-/// The block with which a panel begins.
+/// The first block of a panel.
 #[inline(always)]
 fn square(panel: &[f64]) -> Square {
     let mut block = [[0.0; SMALL]; SMALL];
@@ -407,7 +415,7 @@ fn square(panel: &[f64]) -> Square {
     block
 }
 
-/// Takes products of rows with those of a block out of rows.
+/// Subtracts the products of `rows` with the rows of a block from `target`.
 #[inline(always)]
 fn take_out(target: &mut [f64], rows: &[f64], block: &Square) {
     for (target, row) in target.chunks_exact_mut(SMALL).zip(rows.chunks_exact(SMALL)) {
@@ -417,7 +425,7 @@ fn take_out(target: &mut [f64], rows: &[f64], block: &Square) {
     }
 }
 
-/// Sum of products, in four parts at once.
+/// Sum of products, in four partial sums.
 #[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 4];

@@ -1,4 +1,4 @@
-//! Sums over residuals for normal equations: nearly all the time that a fit takes.
+//! Sums over residuals for normal equations, which take nearly all the time of a fit.
 
 use crate::simd::{Work, vectorized};
 
@@ -9,7 +9,7 @@ pub(super) struct Rows<'a> {
     pub(super) weights: &'a [f64],
 }
 
-/// Adds them to the upper triangle of the matrix and to the gradient.
+/// Adds the rows to the upper triangle of the matrix and to the gradient.
 pub(super) fn add(matrix: &mut [f64], gradient: &mut [f64], rows: Rows<'_>) {
     vectorized(Sums { matrix, gradient, rows });
 }
@@ -20,14 +20,15 @@ struct Sums<'a> {
     rows: Rows<'a>,
 }
 
-/// Rows of fewer parameters are too short for vector instructions, columns of so many residuals are not.
+/// Rows with fewer parameters than [`FEW`] are too short for vector instructions. Columns of [`BLOCK`]
+/// residuals are not.
 const FEW: usize = 16;
 const BLOCK: usize = 64;
 
 impl Work for Sums<'_> {
     type Output = ();
 
-    // As its trait asks: it is compiled for the instructions of this machine.
+    // `Work` requires inlining, so that the code is compiled for the instructions of this machine.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn call(self) {
@@ -49,7 +50,7 @@ impl Sums<'_> {
         for i in 0..n {
             let sums = &mut matrix[i * n + i..(i + 1) * n];
             let mut k = 0;
-            // Two rows at a time, as every sum that is loaded and stored once takes both.
+            // Two rows at a time: each sum is then loaded and stored once for both.
             while k + 1 < residuals.len() {
                 let (a, b) = (rest(k, i), rest(k + 1, i));
                 let (wa, wb) = (weights[k] * a[0], weights[k + 1] * b[0]);
@@ -70,7 +71,8 @@ impl Sums<'_> {
         }
     }
 
-    /// The same for few parameters: column by column, the residuals in that after the last.
+    /// The same sums for few parameters, with the rows copied to columns and the residuals in an extra last
+    /// column.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn add_few(self) {
@@ -86,7 +88,7 @@ impl Sums<'_> {
             }
             let mut weighted = [0.0; BLOCK];
             for i in 0..n {
-                // Beyond the last of the weights it stays zero.
+                // Elements beyond the last weight stay zero.
                 for ((to, weight), value) in weighted.iter_mut().zip(weights).zip(&columns[i]) {
                     *to = weight * value;
                 }
@@ -99,8 +101,8 @@ impl Sums<'_> {
     }
 }
 
-/// Sum of products: as many sums side by side as the widest instructions take, on any machine.
-// Part of work that is compiled for the instructions of this machine.
+/// Sum of products, in as many partial sums as the widest vector instructions have lanes, on any machine.
+// Inlined into `Work`, which is compiled for the instructions of this machine.
 #[allow(clippy::inline_always)]
 #[inline(always)]
 fn dot(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {

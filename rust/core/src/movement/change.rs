@@ -1,10 +1,12 @@
-//! The change of a calibrated camera, from where its stars are seen: a robust fit of all that may have changed.
+//! Measures the change of a calibrated camera from the positions of its stars, by a robust fit of all
+//! parameters that may have changed.
 //!
-//! The parameters are a rotation vector from the axes of the unmoved camera to the moved one's, the logarithm of the
-//! ratio of focal lengths, the shift of the optical centre, and the displacements of the corners, in pixels, by two
-//! terms of distortion, k r (r/R)² and k r (r/R)⁴ over R, with R half the diagonal.
+//! The parameters are a rotation vector from the axes of the unmoved camera to those of the moved camera, the
+//! logarithm of the ratio of focal lengths, the shift of the optical centre in pixels, and two coefficients k
+//! of distortion in pixels. The distortion terms displace a pixel at r by k r (r/R)² / R and k r (r/R)⁴ / R,
+//! with R half the diagonal, so each k is the displacement of the corners.
 //!
-//! Pixels are measured from the image's centre, as the camera's are.
+//! Pixels are measured from the image's centre, as in the camera model.
 
 use nalgebra::{DVector, Matrix3, Vector3};
 
@@ -22,31 +24,33 @@ use crate::lsq::{NormalEquations, Problem, Robust, RobustFit, RobustOptions, Wei
 /// Number of parameters.
 pub const PARAMETERS: usize = 8;
 
-/// First parameters of the optical centre, which is followed by the distortion.
+/// Index of the first of two parameters of the optical centre.
 const CENTER: usize = 4;
+/// Index of the first of two parameters of distortion.
 const DISTORTION: usize = 6;
 const FOCAL_LENGTH: usize = 3;
 
-/// Standard deviation of how far the optical centre and the corners are expected to move, pixels. Where the stars tell
-/// these, it has no effect; a few stars of a narrow field do not tell them from pointing and focus, and a fit without it
-/// goes so far that its linear form holds no longer.
+/// Standard deviation of the expected shift of the optical centre and of the expected displacement of the
+/// corners, pixels. It has no effect where the stars determine these. A few stars of a narrow field do not
+/// separate them from pointing and focus, and an unconstrained fit would leave the range in which its linear
+/// form holds.
 const EXPECTED_PX: f64 = 10.0;
-/// Standard deviations beyond which a star loses weight, with the square of its distance.
+/// Number of standard deviations beyond which a star's weight falls with the square of its residual.
 const CLIP: f64 = 3.0;
-/// Standard deviations beyond which it has none: stars matched by chance, of which a sparse frame under clouds has a
-/// few, have no say.
+/// Number of standard deviations beyond which a star has no weight. This excludes stars matched by chance, of
+/// which a sparse frame under clouds has a few.
 const LOST: f64 = 4.0;
-/// Variance of the mean square length of normal residuals, over that of its estimate by [`clipped_scale`]: a verdict on
-/// few stars counts with a scatter that is known so much worse.
+/// Efficiency of [`clipped_scale`]: the variance of the mean square length of normal residuals, divided by
+/// the variance of its estimate. It reduces the degrees of freedom of the scatter accordingly.
 const EFFICIENCY: f64 = 0.98;
-/// Error of each position beside its own uncertainty, pixels.
+/// Error of each position in addition to its uncertainty, pixels.
 const FLOOR_PX: f64 = 0.01;
-/// Error that all positions may have in common, as by what the camera model does not follow: however many the stars,
-/// nothing is measured better than this, pixels.
+/// Error that all positions may have in common, pixels, due to effects that the camera model does not
+/// describe. No measurement is better than this, however many stars there are.
 const SYSTEMATIC_PX: f64 = 0.002;
-/// Smallest scale of the residuals, in standard deviations: what is below is rounding.
+/// Smallest scale of the residuals, in standard deviations: smaller ones are rounding errors.
 const ROUNDING: f64 = 1e-9;
-/// Fewest stars of which a scatter is told when they are held out of the fit.
+/// Minimum number of held-out stars for which a scatter is computed.
 const LEAST_HELD_OUT: usize = 4;
 
 /// Values of all parameters.
@@ -55,30 +59,31 @@ pub type Values = [f64; PARAMETERS];
 /// A star of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seen {
-    /// Where the unmoved camera would see it, a unit vector in its own axes.
+    /// Direction of the star in the axes of the unmoved camera, a unit vector.
     pub direction: Direction,
-    /// Where it is seen.
+    /// Measured position of the star, pixels.
     pub pixel: Point,
-    /// Uncertainty of that per axis, pixels; NaN if it is not known.
+    /// Uncertainty of the position per axis, pixels; NaN if it is unknown.
     pub sigma: f64,
 }
 
 /// The fit of all parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The change of each.
+    /// The change of each parameter.
     pub values: Values,
-    /// Inverse of their covariance; may be singular.
+    /// Inverse of the covariance of the changes; may be singular.
     pub information: [[f64; PARAMETERS]; PARAMETERS],
     /// Whether each star was used.
     pub used: Vec<bool>,
-    /// Scatter of the residuals of these per axis, pixels; NaN of none.
+    /// Scatter of the residuals of the used stars per axis, pixels; NaN without stars.
     pub rms_px: f64,
-    /// Degrees of freedom of that scatter.
+    /// Degrees of freedom of the scatter `rms_px`.
     pub freedom: f64,
 }
 
-/// Where a changed camera sees a direction of the unmoved one's axes; `None` if it does not.
+/// Pixel at which a changed camera sees a direction given in the axes of the unmoved camera; `None` if it
+/// does not see it.
 pub fn predicted(camera: &CameraModel, direction: &Direction, values: &Values) -> Option<Point> {
     Moved::new(camera, values)?.image(direction)
 }
@@ -101,11 +106,11 @@ pub fn fit_change(camera: &CameraModel, stars: &[Seen]) -> Result<Change> {
     Ok(fit.problem.result(fit.state))
 }
 
-/// Scatter per axis of stars about the fit to the others: those of even number are predicted by those of odd number, and
-/// these by those; NaN of few.
+/// Scatter of held-out stars per axis, pixels: the fit to the stars of even number predicts those of odd
+/// number, and vice versa. NaN if there are too few stars.
 ///
 /// # Errors
-/// As [`fit_change`].
+/// The same as for [`fit_change`].
 pub fn held_out_px(camera: &CameraModel, stars: &[Seen]) -> Result<f64> {
     let mut lengths = vec![];
     for half in [0, 1] {
@@ -129,13 +134,13 @@ struct Moved<'a> {
     before: &'a CameraModel,
     camera: CameraModel,
     attitude: Attitude,
-    /// From a change of the rotation vector to the small rotation that it is, by columns.
+    /// Matrix that converts a change of the rotation vector to the small rotation that it causes.
     rotation: Matrix3<f64>,
     values: &'a Values,
 }
 
 impl<'a> Moved<'a> {
-    /// `None` where there is no such camera.
+    /// `None` if the values give no valid camera.
     fn new(before: &'a CameraModel, values: &'a Values) -> Option<Self> {
         let [x, y] = before.optical_center();
         let focal_length = before.focal_length_px() * values[FOCAL_LENGTH].exp();
@@ -153,13 +158,13 @@ impl<'a> Moved<'a> {
         })
     }
 
-    /// Where it sees a direction.
+    /// Pixel at which the camera sees a direction.
     fn image(&self, direction: &Direction) -> Option<Point> {
         let pixel = self.camera.direction_to_pixel(&self.attitude.to_camera(direction))?;
         Some(self.displacement(pixel).of(pixel))
     }
 
-    /// By how much the terms of distortion displace a pixel.
+    /// Displacement of a pixel by the terms of distortion.
     fn displacement(&self, pixel: Point) -> Displacement {
         let (half, center) = (self.camera.half_diagonal(), self.before.optical_center());
         let offset = [0, 1].map(|k| (pixel[k] - center[k]) / half);
@@ -168,7 +173,7 @@ impl<'a> Moved<'a> {
         Displacement { offset, square, factor: first * square + second * square * square }
     }
 
-    /// Where it sees a direction, and the derivatives of that by all parameters.
+    /// Pixel at which the camera sees a direction, and its derivatives with respect to all parameters.
     fn linearize(&self, direction: &Direction) -> Option<(Point, [Point; PARAMETERS])> {
         let camera = &self.camera;
         let pixel = camera.direction_to_pixel(&self.attitude.to_camera(direction))?;
@@ -178,7 +183,7 @@ impl<'a> Moved<'a> {
         let turned = residual.by_attitude(focal_length).map(|d| multiply(&to_detector, d));
         let mut slopes = [[0.0; 2]; PARAMETERS];
         for (k, slope) in slopes.iter_mut().take(ATTITUDE).enumerate() {
-            // The pixel moves against the derivative of the miss.
+            // The derivative of the pixel has the opposite sign to that of the residual.
             *slope = [0, 1]
                 .map(|axis| -(0..ATTITUDE).map(|j| turned[j][axis] * self.rotation[(j, k)]).sum::<f64>());
         }
@@ -188,7 +193,7 @@ impl<'a> Moved<'a> {
         let Displacement { offset: [x, y], square, factor } = displacement;
         let slope = self.values[DISTORTION] + 2.0 * self.values[DISTORTION + 1] * square;
         let half = camera.half_diagonal();
-        // The terms of distortion follow the pixel that they displace.
+        // The terms of distortion depend on the pixel that they displace.
         let displaced = [
             [1.0 + (factor + 2.0 * x * x * slope) / half, 2.0 * x * y * slope / half],
             [2.0 * x * y * slope / half, 1.0 + (factor + 2.0 * y * y * slope) / half],
@@ -204,10 +209,10 @@ impl<'a> Moved<'a> {
 
 /// The terms of distortion at a pixel.
 struct Displacement {
-    /// From the optical centre before, in half diagonals, and the square of its length.
+    /// Offset from the optical centre of the unmoved camera, in half diagonals, and the square of its length.
     offset: Point,
     square: f64,
-    /// The displacement over `offset`, pixels.
+    /// Displacement divided by `offset`, pixels.
     factor: f64,
 }
 
@@ -217,7 +222,7 @@ impl Displacement {
     }
 }
 
-/// The small rotation exp(v + dv) exp(v)⁻¹ is this matrix times dv.
+/// Left Jacobian of a rotation vector v: the small rotation exp(v + dv) exp(v)⁻¹ is this matrix times dv.
 fn left_jacobian(vector: &Vector3<f64>) -> Matrix3<f64> {
     let angle = vector.norm();
     let cross = vector.cross_matrix();
@@ -234,21 +239,21 @@ struct Stars<'a> {
     camera: &'a CameraModel,
     seen: &'a [Seen],
     sigmas: Vec<f64>,
-    /// By the loss, 1 of a residual that is small.
+    /// Weights by the loss: 1 for a small residual.
     weights: Vec<f64>,
-    /// Standard deviation of the residuals over their `sigmas`.
+    /// Standard deviation of the residuals in units of their `sigmas`.
     scale: f64,
 }
 
 impl Stars<'_> {
-    /// The stars that count, with their weights.
+    /// The stars with a weight above zero, and these weights.
     fn weighted(&self) -> impl Iterator<Item = (&Seen, f64)> {
         let weight = |i: usize| self.weights[i] / (self.sigmas[i] * self.scale).powi(2);
         let counts = |&(i, _): &(usize, _)| self.weights[i] > 0.0;
         self.seen.iter().enumerate().filter(counts).map(move |(i, star)| (star, weight(i)))
     }
 
-    /// Half the weighted sum of squares, with what is expected of the parameters.
+    /// Half the weighted sum of squares, including the expected values of the parameters.
     fn cost(&self, values: &Values) -> f64 {
         let Some(moved) = Moved::new(self.camera, values) else { return f64::INFINITY };
         let squares = self.weighted().map(|(star, weight)| {
@@ -262,7 +267,7 @@ impl Stars<'_> {
         0.5 * (squares.sum::<f64>() + expected)
     }
 
-    /// The normal equations of the same.
+    /// Normal equations of [`Self::cost`].
     fn linearize(&self, values: &Values) -> NormalEquations {
         let mut equations = NormalEquations::new(PARAMETERS);
         let Some(moved) = Moved::new(self.camera, values) else {
@@ -292,10 +297,10 @@ impl Stars<'_> {
             self.sigmas.iter().zip(&used).filter(|(_, used)| **used).map(|(s, _)| *s).collect();
         let number = sigmas.len() as f64;
         let freedom = (2.0 * number - PARAMETERS as f64).max(1.0);
-        // Residuals are smaller than the noise, by what the parameters have taken up.
+        // Residuals are smaller than the noise, because the fitted parameters absorb a part of it.
         let taken = if sigmas.is_empty() { 1.0 } else { 2.0 * number / freedom };
         let rms_px = median(&mut sigmas) * self.scale * taken.sqrt();
-        // So many stars never average away what they have in common.
+        // An error that all stars have in common does not average out.
         let common = if sigmas.is_empty() { 1.0 } else { 1.0 + number * (SYSTEMATIC_PX / rms_px).powi(2) };
         let equations = self.linearize(&values);
         let element = |i: usize, j: usize| equations.element(i, j) / (common * taken);

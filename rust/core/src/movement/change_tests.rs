@@ -13,7 +13,7 @@ fn camera() -> CameraModel {
         .with_distortion(Distortion::Radial(radial))
 }
 
-/// Stars on a grid, displaced from where a changed camera sees them by up to `noise` pixels.
+/// Stars on a grid at the pixels of a changed camera, with errors of up to `noise` pixels.
 fn stars(values: &Values, noise: f64) -> Vec<Seen> {
     let star = |k: u32| {
         let place = [f64::from(k % 14) * 100.0 - 650.0, f64::from(k / 14) * 90.0 - 400.0];

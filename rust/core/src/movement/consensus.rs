@@ -1,18 +1,21 @@
-//! Consensus: the transform that most pairs agree with, and how likely chance makes so many agree.
+//! Consensus: finds the transform with which most pairs agree, and computes how likely such agreement is by
+//! chance.
 //!
-//! Transforms of random minimal sets of pairs are scored by how closely the others follow (MSAC: Torr & Zisserman 2000).
-//! How many would follow by chance is the number of false alarms of Moisan & Stival (2004, IJCV 57, 201).
+//! Transforms of random minimal sets of pairs are scored by how closely the other pairs agree with them
+//! (MSAC: Torr & Zisserman 2000). The probability of chance agreement is expressed as the number of false
+//! alarms of Moisan & Stival (2004, IJCV 57, 201).
 
 use super::transform::{Kind, Point, Transform};
 use crate::lsq::NormalEquations;
 
-/// Minimal sets that are tried at most.
+/// Maximum number of minimal sets tried.
 const MOST_SETS: usize = 4000;
-/// The search ends when a set without a wrong pair was missed with this probability only.
+/// The search ends when the probability that all sets tried contained a wrong pair falls to this value.
 const MISSED: f64 = 1e-4;
-/// Start of the random numbers: the same pairs give the same transform.
+/// Seed of the random numbers. It is fixed, so that the same pairs give the same transform.
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
-/// Agreement finer than this many pixels counts as this: no match of images is better by design.
+/// Smallest distance of agreement, pixels; closer agreement counts as this, because matches of images are not
+/// more accurate.
 const FINEST_AGREEMENT: f64 = 0.05;
 
 /// Random numbers (splitmix64).
@@ -28,7 +31,8 @@ impl Random {
     }
 }
 
-/// The parameters that fit some pairs best in the linear equations of a family.
+/// Least-squares parameters of some pairs by the linear equations of a family; `None` if the pairs do not
+/// determine them.
 pub(super) fn solve(kind: Kind, moved: &[Point], reference: &[Point], rows: &[usize]) -> Option<Vec<f64>> {
     let count = kind.parameters();
     let mut equations = NormalEquations::new(count);
@@ -37,7 +41,7 @@ pub(super) fn solve(kind: Kind, moved: &[Point], reference: &[Point], rows: &[us
         let derivatives = kind.derivatives(moved[i], reference[i], 1.0);
         let (image, depth) = kind.transform(&identity).image_and_depth(moved[i]);
         for axis in 0..2 {
-            // About the identity, where the depth is 1 and the equations are exact.
+            // Linearised about the identity, where the depth is 1 and the equations are exact.
             equations.add(&derivatives[axis][..count], depth * (image[axis] - reference[i][axis]), 1.0);
         }
     }
@@ -48,7 +52,8 @@ pub(super) fn solve(kind: Kind, moved: &[Point], reference: &[Point], rows: &[us
     Some(identity.iter().zip(step.iter()).map(|(a, b)| a + b).collect())
 }
 
-/// Parameters of the transform that most pairs follow within a distance; `None` if no set determines one.
+/// Parameters of the transform with which most pairs agree within `tolerance`; `None` if no set determines
+/// one.
 pub(super) fn search(kind: Kind, moved: &[Point], reference: &[Point], tolerance: f64) -> Option<Vec<f64>> {
     let (count, least) = (moved.len(), kind.parameters() / 2);
     if count < least {
@@ -82,7 +87,7 @@ pub(super) fn search(kind: Kind, moved: &[Point], reference: &[Point], tolerance
     best.map(|(_, parameters)| parameters)
 }
 
-/// Some different pairs.
+/// Row numbers of `least` different pairs, drawn at random.
 fn draw(random: &mut Random, count: usize, least: usize) -> Vec<usize> {
     let mut rows = Vec::with_capacity(least);
     while rows.len() < least {
@@ -94,7 +99,7 @@ fn draw(random: &mut Random, count: usize, least: usize) -> Vec<usize> {
     rows
 }
 
-/// Square of the distance between the image of a point and where it should be; infinite beyond the horizon.
+/// Square of the distance between the image of a point and its reference point; infinite beyond the horizon.
 pub(super) fn squared_distance(transform: &Transform, from: Point, to: Point) -> f64 {
     transform.apply(from).map_or(f64::INFINITY, |image| {
         let (dx, dy) = (image[0] - to[0], image[1] - to[1]);
@@ -102,9 +107,10 @@ pub(super) fn squared_distance(transform: &Transform, from: Point, to: Point) ->
     })
 }
 
-/// Logarithm, base 10, of the expected number of transforms that so many random pairs would follow so closely.
+/// Logarithm, base 10, of the expected number of transforms with which this many random pairs agree this
+/// closely.
 ///
-/// `following` of `count` pairs, within `distance`, when the true places may be anywhere in an area.
+/// `following` of `count` pairs agree within `distance`; by chance, a point may be anywhere in `area`.
 pub(super) fn log_chance(kind: Kind, count: usize, following: usize, distance: f64, area: f64) -> f64 {
     let least = kind.parameters() / 2;
     if following <= least {
@@ -132,7 +138,7 @@ mod tests {
         assert_eq!(log_choose(7, 0), 0.0);
         assert!(log_chance(Kind::Similarity, 10, 2, 1.0, 1e6) == 0.0);
         assert!(log_chance(Kind::Similarity, 10, 8, 1.0, 1e6) < -20.0);
-        // Three of three hundred within 50 pixels: chance.
+        // Three of three hundred pairs agree within 50 pixels by chance.
         assert!(log_chance(Kind::Similarity, 300, 3, 50.0, 1e6) == 0.0);
     }
 

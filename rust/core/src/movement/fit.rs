@@ -1,6 +1,7 @@
-//! The transform between pairs of points, with its covariance.
+//! Fits the transform between pairs of points, and its covariance.
 //!
-//! A consensus of the pairs gives the start; robust least squares, which weights each pair by its uncertainty, the rest.
+//! A consensus of the pairs gives the initial transform. Robust least squares refines it, with each pair
+//! weighted by its uncertainty.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -11,46 +12,49 @@ use crate::lsq::robust::{Loss, planar_scale};
 use crate::lsq::small::whitener;
 use crate::lsq::{NormalEquations, Problem, Robust, RobustFit, RobustOptions, Weighed, Weighting};
 
-/// Pairs farther off than this many standard deviations are left out: of good ones, one in 500.
+/// Pairs with residuals above this many standard deviations are excluded: one in 500 correct pairs.
 const CLIP: f64 = 3.5;
-/// Residuals below this part of the extent of the points are rounding.
+/// Residuals below this fraction of the extent of the points are rounding errors.
 const ROUNDING: f64 = 1e-13;
-/// Step, in parameters of points scaled to unit size, for the derivatives of the matrix.
+/// Step for the numerical derivatives of the matrix, in parameters of points scaled to unit size.
 const STEP: f64 = 1e-5;
 
-/// How pairs are fitted.
+/// Options of the fit to pairs of points.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions<'a> {
     /// The family of transforms.
     pub kind: Kind,
-    /// Pairs farther off than this many pixels are wrong.
+    /// Pairs with residuals above this many pixels count as wrong.
     pub tolerance: f64,
-    /// Covariance of each pair's difference, xx, xy and yy; `None`: all the same, and measured.
+    /// Covariance of each pair's difference, xx, xy and yy, square pixels. With `None`, all pairs have the
+    /// same covariance, which is measured.
     pub covariance: Option<&'a [[f64; 3]]>,
-    /// Area in which a point would lie if the pairs were chance, square pixels.
+    /// Area in which a point would lie if its pair were a chance pair, square pixels.
     pub area: f64,
 }
 
-/// A transform from moved to reference points, and how good it is.
+/// A transform from moved to reference points, and its quality.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// From moved to reference points.
+    /// Transform from moved to reference points.
     pub transform: Transform,
-    /// Which pairs agree with it.
+    /// Whether each pair agrees with the transform.
     pub inliers: Vec<bool>,
-    /// Root mean square length of their differences, pixels.
+    /// Root mean square length of the inliers' residuals, pixels.
     pub rms: f64,
-    /// Scale of the differences: pixels per axis, or in units of the uncertainties given. NaN if nothing is left over.
+    /// Scale of the residuals: pixels per axis, or in units of the given uncertainties. NaN without redundant
+    /// pairs.
     pub noise: f64,
-    /// Covariance of the first eight elements of the matrix by rows, whose ninth is 1; NaN if nothing is left over.
+    /// Covariance of the first eight elements of the matrix by rows; the ninth element is 1. NaN without
+    /// redundant pairs.
     pub covariance: [[f64; MOST]; MOST],
-    /// Logarithm, base 10, of the expected number of transforms that random pairs would follow as well.
+    /// Logarithm, base 10, of the expected number of transforms with which random pairs would agree as well.
     pub log_chance: f64,
 }
 
-/// Fits the transform that most pairs follow.
+/// Fits the transform with which most pairs agree.
 ///
-/// [`Error::Undetermined`] if there are too few pairs or they do not determine it.
+/// Returns [`Error::Undetermined`] if there are too few pairs or they do not determine a transform.
 pub fn fit(moved: &[[f64; 2]], reference: &[[f64; 2]], options: &FitOptions<'_>) -> Result<Fit> {
     let kind = options.kind;
     check(moved, reference, options)?;
@@ -62,7 +66,7 @@ pub fn fit(moved: &[[f64; 2]], reference: &[[f64; 2]], options: &FitOptions<'_>)
             kind.name()
         ))
     };
-    // Points about their middle, of unit size: so the equations are well conditioned.
+    // Points are centred and scaled to unit size, so that the equations are well conditioned.
     let scaled = Scaled::new(moved, reference).ok_or_else(undetermined)?;
     let (from, to) = (scaled.of(moved), scaled.of(reference));
     let tolerance = options.tolerance / scaled.size;
@@ -103,7 +107,7 @@ fn check(moved: &[Point], reference: &[Point], options: &FitOptions<'_>) -> Resu
     Ok(())
 }
 
-/// The least-squares fit to those that follow a start.
+/// Least-squares fit to the pairs that agree with an initial transform.
 fn polished(kind: Kind, moved: &[Point], reference: &[Point], tolerance: f64, start: Vec<f64>) -> Vec<f64> {
     let transform = kind.transform(&start);
     let near = |&i: &usize| squared_distance(&transform, moved[i], reference[i]) < tolerance * tolerance;
@@ -133,7 +137,7 @@ impl Scaled {
         points.iter().map(|p| [0, 1].map(|k| (p[k] - self.middle[k]) / self.size)).collect()
     }
 
-    /// The transform of pixels that does what one does to these coordinates.
+    /// Converts a transform of these coordinates to one of pixels.
     fn in_pixels(&self, transform: &Transform) -> Transform {
         let ([x, y], s) = (self.middle, self.size);
         let there = Transform([[1.0 / s, 0.0, -x / s], [0.0, 1.0 / s, -y / s], [0.0, 0.0, 1.0]]);
@@ -167,7 +171,8 @@ impl Scaled {
         Some(Fit {
             transform,
             rms: (squares.iter().sum::<f64>() / count as f64).sqrt(),
-            // Whitened residuals are in units of the uncertainties; else they are in those of the scaled points.
+            // Whitened residuals are in units of the uncertainties; other residuals are in units of the
+            // scaled points.
             noise: variance.sqrt() * if options.covariance.is_some() { 1.0 } else { self.size },
             covariance: self.covariance(pairs.kind, state, &(inverse.matrix * variance)),
             log_chance: log_chance(pairs.kind, moved.len(), count, farthest, options.area),
@@ -194,7 +199,7 @@ impl Scaled {
     }
 }
 
-/// For each pair the matrix that makes its difference one of unit variance.
+/// For each pair, the matrix that scales its residual to unit variance.
 fn whiteners(covariance: Option<&[[f64; 3]]>, count: usize, size: f64) -> Vec<[[f64; 2]; 2]> {
     let Some(covariance) = covariance else { return vec![[[1.0, 0.0], [0.0, 1.0]]; count] };
     let scaled = |[a, b, c]: [f64; 3]| [[size * a, 0.0], [size * b, size * c]];

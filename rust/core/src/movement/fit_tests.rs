@@ -1,6 +1,6 @@
 use super::*;
 
-/// Numbers that look random, -1 to 1.
+/// Pseudo-random numbers from -1 to 1.
 fn noise(k: usize) -> f64 {
     let mut z = (k as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -57,7 +57,8 @@ fn pairs_that_are_chance_say_so() {
 
 #[test]
 fn the_covariance_is_that_of_the_scatter() {
-    // Uncertainties of two sizes, in skewed directions; the error of the prediction in one corner, in standard deviations.
+    // Simulates uncertainties of two sizes in skewed directions, and evaluates the error of the prediction in
+    // one corner in units of its standard deviation.
     for kind in KINDS {
         let (moved, truth) = (points(80), truth(kind));
         let mut squares = 0.0;

@@ -1,9 +1,11 @@
-//! Patches of two images matched to sub-pixels: what makes a coarse transform exact, and tells whether it is one.
+//! Matches patches of two images with sub-pixel accuracy, to refine a coarse transform and to test whether it
+//! is correct.
 //!
-//! Each patch of the reference is sought in the moved image, near where the transform says, by least squares (Lucas &
-//! Kanade 1981) with a gain and an offset of its own, in the inverse form of Baker & Matthews (2004, IJCV 56, 221): the
-//! derivatives are the reference's, so that they are calculated once. The uncertainty of each comes from its texture, so
-//! that an edge counts across itself and not along.
+//! Each patch of the reference is searched in the moved image, near the position given by the transform, by
+//! least squares (Lucas & Kanade 1981) with a separate gain and offset. The fit has the inverse form of Baker
+//! & Matthews (2004, IJCV 56, 221): the derivatives are those of the reference, so they are computed once.
+//! The uncertainty of each patch follows from its texture: an edge determines the position across the edge,
+//! but not along it.
 
 use std::sync::OnceLock;
 
@@ -15,34 +17,38 @@ use super::plane::Plane;
 use super::transform::{Kind, Point, Transform};
 use crate::error::{Error, Result};
 
-/// Half the side of a patch, pixels, and its side.
+/// Half the side of a patch, and its side, pixels.
 const HALF: usize = 12;
 const SIDE: usize = 2 * HALF + 1;
-/// Pixels by which places are counted from ahead of a row, so that they are positive and rounding down is a cast.
+/// Offset of the origin of coordinates before a row, pixels. It makes coordinates positive, so that rounding
+/// down is a cast.
 const AHEAD: f64 = 64.0;
-/// Patches along the longer side of the image, at most.
+/// Maximum number of patches along the longer side of the image.
 const PATCHES: usize = 28;
-/// Steps of the fit of one patch, and the step in pixels that ends it.
+/// Maximum number of steps in the fit of one patch.
 const STEPS: usize = 8;
+/// Length of a step that ends the fit of a patch, pixels.
 const SMALL_STEP: f64 = 0.005;
-/// How far from where it is expected a patch may lie, pixels of its image.
+/// Largest distance between a patch and its expected position, pixels of its image.
 const REACH: f64 = 5.0;
-/// Correlation of a patch with the reference from which on it counts as found.
+/// Smallest correlation with the reference at which a patch counts as found.
 const CORRELATION: f64 = 0.6;
-/// Uncertainty, pixels, beyond which a patch has too little texture to count.
+/// Largest uncertainty of a patch, pixels; a patch with a larger one has too little texture to count.
 const LARGEST_SIGMA: f64 = 0.4;
-/// Contrast of a patch over the noise of the image from which on it has texture.
+/// Smallest contrast of a patch relative to the noise of the image at which the patch has texture.
 const LEAST_CONTRAST: f64 = 2.0;
-/// How far from the common transform a patch may lie, pixels of its image.
+/// Largest distance between a patch and its position by the common transform, pixels of its image.
 const TOLERANCE: f64 = 1.5;
-/// Sides of the images on which patches are sought, from coarse to fine: each brings the transform into reach.
+/// Sides of the images on which patches are searched, from coarse to fine. Each image brings the transform
+/// within reach of the next.
 const COARSE_SIDES: [usize; 2] = [160, 400];
-/// A pass at full size that moves a corner by more than this many pixels is done again from where it led.
+/// A pass at full size that moves a corner by more than this many pixels is repeated from its result.
 const SETTLED: f64 = 1.0;
-/// Patches that have to agree, and the part of those expected: less is what unrelated images have in common.
+/// Minimum number of patches that must agree: unrelated images can agree in fewer.
 const LEAST_PATCHES: usize = 12;
+/// Minimum share of the expected patches that must agree.
 const LEAST_PART: f64 = 0.25;
-/// Uncertainty that every match has, pixels: of the interpolation.
+/// Uncertainty of every match due to interpolation, pixels.
 const FLOOR: f64 = 0.01;
 
 /// A movement measured on patches.
@@ -52,25 +58,26 @@ pub struct Registration {
     pub fit: Fit,
     /// Centres of the patches that were found, on the reference.
     pub reference: Vec<[f64; 2]>,
-    /// Where they are on the moved image.
+    /// Positions of these patches on the moved image.
     pub moved: Vec<[f64; 2]>,
-    /// Patches with texture that should be on both images: those of `reference`, and those not found.
+    /// Number of patches with texture that should be on both images: those of `reference`, and those not
+    /// found.
     pub expected: usize,
 }
 
 impl Registration {
-    /// Whether enough patches agree that both images show one scene.
+    /// Whether enough patches agree to conclude that both images show the same scene.
     pub fn is_common(&self) -> bool {
         let following = self.fit.inliers.iter().filter(|&&inlier| inlier).count();
         following >= LEAST_PATCHES && following as f64 >= LEAST_PART * self.expected as f64
     }
 }
 
-/// Two images, ready for coarse transforms between them to be made exact.
+/// Two images, prepared for the refinement of coarse transforms between them.
 pub struct Registrar {
     reference: Plane,
     moved: Plane,
-    /// Made when the first transform is tried on it: those of [`COARSE_SIDES`], and the full size.
+    /// The scales of [`COARSE_SIDES`] and the full size; each is made when it is first used.
     scales: [OnceLock<Scale>; COARSE_SIDES.len() + 1],
 }
 
@@ -92,14 +99,14 @@ impl Scale {
 }
 
 impl Registrar {
-    /// Of a reference and a moved image.
+    /// Prepares a reference and a moved image.
     pub fn new(reference: Plane, moved: Plane) -> Self {
         Self { reference, moved, scales: Default::default() }
     }
 
-    /// Makes a coarse transform exact, on ever finer images.
+    /// Refines a coarse transform on images of increasing resolution.
     ///
-    /// [`Error::Undetermined`] if patches do not agree on one.
+    /// Returns [`Error::Undetermined`] if the patches do not agree on a transform.
     pub fn register(&self, start: &Transform, kind: Kind) -> Result<Registration> {
         let (reference, moved) = (&self.reference, &self.moved);
         let side = reference.width.max(reference.height);
@@ -108,10 +115,10 @@ impl Registrar {
             let factor = side / coarse;
             if factor > 1 {
                 let binned = || Scale::new(&reference.binned(factor), &moved.binned(factor), factor);
-                // Coarse images cannot tell the finer families apart.
+                // Coarse images cannot distinguish between the larger families.
                 let simple = if kind == Kind::Shift { kind } else { Kind::Similarity };
                 let found = scale.get_or_init(binned).registered(&transform, simple);
-                // The coarsest image may have lost what finer ones show.
+                // The coarsest image may lack details that finer images show.
                 match found.ok().filter(Registration::is_common) {
                     Some(found) => transform = found.fit.transform,
                     None if coarse == COARSE_SIDES[1] => {
@@ -135,7 +142,7 @@ impl Registrar {
 }
 
 impl Scale {
-    /// One pass at this scale; the transforms are those of the originals.
+    /// One pass at this scale; the transforms are in pixels of the original images.
     fn registered(&self, start: &Transform, kind: Kind) -> Result<Registration> {
         let scale = self.factor as f64;
         let nothing = || Error::Undetermined("the images have no part with texture in common".into());
@@ -179,7 +186,7 @@ fn centres(plane: &Plane) -> Vec<[usize; 2]> {
 /// A patch of the reference, and the equations of its fit.
 struct Patch {
     centre: [usize; 2],
-    /// Value, derivatives along x and y, for each pixel; the value about its mean.
+    /// For each pixel, the value minus the mean value, and the derivatives along x and y.
     basis: Vec<[f32; 3]>,
     inverse: Matrix4<f64>,
     variance: f64,
@@ -192,7 +199,7 @@ struct Found {
 }
 
 impl Patch {
-    /// `None` if it has no texture.
+    /// Prepares a patch; `None` if it has no texture.
     fn new(plane: &Plane, centre: [usize; 2], noise: f64) -> Option<Self> {
         let [cx, cy] = centre;
         let w = plane.width;
@@ -219,7 +226,7 @@ impl Patch {
         }
         let variance = normal[(0, 0)] / count;
         if variance.sqrt() <= LEAST_CONTRAST * noise.max(1e-6) * 0.27 {
-            return None; // 0.27: what smoothing leaves of the noise
+            return None; // 0.27: noise after smoothing, relative to before
         }
         Some(Self { centre, basis, inverse: normal.try_inverse()?, variance })
     }
@@ -228,7 +235,7 @@ impl Patch {
         self.centre.map(|c| c as f64)
     }
 
-    /// Whether the moved image should show it.
+    /// Whether the moved image should show the patch.
     fn is_expected(&self, moved: &Plane, there: &impl Fn(Point) -> Option<Point>) -> bool {
         let half = HALF as f64;
         let [x, y] = self.middle();
@@ -241,7 +248,7 @@ impl Patch {
         let [x, y] = self.middle();
         let origin = there([x, y])?;
         let (right, down) = (there([x + 1.0, y])?, there([x, y + 1.0])?);
-        // Derivatives of the place by the position on the reference.
+        // Derivatives of the position with respect to that on the reference.
         let jacobian =
             [[right[0] - origin[0], down[0] - origin[0]], [right[1] - origin[1], down[1] - origin[1]]];
         let place = |[u, v]: Point| [0, 1].map(|k| origin[k] + jacobian[k][0] * u + jacobian[k][1] * v);
@@ -267,7 +274,8 @@ impl Patch {
         None
     }
 
-    /// Gain, offset and shifts that fit the moved image about a place best, and the squares left over and in all.
+    /// Gain, offset and shifts that best fit the moved image around a position, with the residual and the
+    /// total sum of squares.
     fn equations(
         &self,
         moved: &Plane,
@@ -287,7 +295,7 @@ impl Patch {
         let (mut right, mut total) = ([0.0_f64; 4], 0.0_f64);
         for (j, basis) in self.basis.chunks_exact(SIDE).enumerate() {
             let [x, y] = place(-half, j as f64 - half);
-            // The row from its own origin, so that single precision is enough.
+            // Coordinates are relative to an origin near the row, so that single precision is sufficient.
             let (left, top) = (x.floor() - AHEAD, y.floor() - AHEAD);
             let (x, y) = ((x - left) as f32, (y - top) as f32);
             let origin = top as isize * moved.width as isize + left as isize;
@@ -317,19 +325,20 @@ impl Patch {
         Some((solved, [total - solved.dot(&right), total - sum * sum / self.basis.len() as f64]))
     }
 
-    /// Covariance of the shift of a fit that has ended; `None` if it is none.
+    /// Covariance of the shift of a finished fit; `None` if the patch does not count as found.
     fn judged(&self, gain: f64, [left, total]: [f64; 2], last: [f64; 2]) -> Option<[f64; 3]> {
         let count = self.basis.len() as f64;
         let explained = gain * gain * self.variance * count;
         if last[0].hypot(last[1]) > 0.1 || explained < CORRELATION * CORRELATION * total {
             return None;
         }
-        // Smoothing makes neighbours alike: of so many pixels about one in six is independent.
+        // Smoothing correlates neighbouring pixels: about one pixel in six is independent.
         let variance = 6.0 * left.max(0.0) / (count - 4.0) / (gain * gain);
         let part = |i, j| variance * self.inverse[(i, j)];
         let (xx, xy, yy) = (part(2, 2) + FLOOR * FLOOR, part(2, 3), part(3, 3) + FLOOR * FLOOR);
         let (middle, half) = (f64::midpoint(xx, yy), ((xx - yy).powi(2) / 4.0 + xy * xy).sqrt());
-        // An edge is exact across itself and nothing along: it counts too, if it is not all of one direction.
+        // An edge determines the position across the edge, but not along it. It counts too, unless it has one
+        // direction only.
         let (least, most) = (LARGEST_SIGMA.powi(2), (4.0 * LARGEST_SIGMA).powi(2));
         (middle - half < least && middle + half < most).then_some([xx, xy, yy])
     }

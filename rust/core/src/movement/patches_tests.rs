@@ -1,7 +1,7 @@
 use super::*;
 use crate::movement::phase::phase_candidates;
 
-/// A scene of waves in all directions: it has texture everywhere, and is known at every place.
+/// A scene of waves in all directions, which has texture everywhere and a known value at every position.
 fn scene([x, y]: Point, seed: f64) -> f32 {
     (1..14)
         .map(|k| {

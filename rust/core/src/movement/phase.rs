@@ -1,8 +1,8 @@
-//! Phase correlation: the shift between two images, and by log-polar spectra also rotation and scale.
+//! Phase correlation: finds the shift between two images and, by log-polar spectra, also rotation and scale.
 //!
-//! Of the cross-power spectrum of two shifted images only the phase counts; its transform is a peak at the shift
-//! (Kuglin & Hines 1975). The sizes of the spectra do not depend on the shift, and rotation and scale shift them in
-//! log-polar coordinates (Reddy & Chatterji 1996, IEEE Trans. Image Process. 5, 1266).
+//! Only the phase of the cross-power spectrum of two shifted images is used; its inverse transform is a peak
+//! at the shift (Kuglin & Hines 1975). The amplitudes of the spectra do not depend on the shift; rotation and
+//! scale shift them in log-polar coordinates (Reddy & Chatterji 1996, IEEE Trans. Image Process. 5, 1266).
 
 use std::f64::consts::PI;
 
@@ -12,43 +12,44 @@ use super::plane::Plane;
 use super::transform::{Point, Transform};
 use crate::imaging::fourier::{Fourier, good_side};
 
-/// Images are binned until neither side is above this: places are made exact later.
+/// Images are binned until neither side exceeds this number of pixels: positions are refined later.
 const LARGEST_SIDE: usize = 288;
-/// Part of each side over which an image fades out.
+/// Fraction of each side over which an image fades out.
 const FADE: f64 = 0.25;
-/// Directions of the spectrum over half a turn, and distances from its middle.
+/// Numbers of directions over half a turn and of distances from the middle in the log-polar spectrum.
 const POLAR: [usize; 2] = [360, 256];
-/// Distances from the middle of the spectrum, in parts of the highest frequency, between which it is compared.
+/// Range of distances from the middle of the spectrum that is compared, as fractions of the highest
+/// frequency.
 const RADII: [f64; 2] = [0.04, 0.9];
-/// Largest change of scale that is believed, and its inverse.
+/// Largest change of scale accepted; the smallest is its inverse.
 const LARGEST_SCALE: f64 = 1.6;
-/// Peaks of the comparison of spectra that are followed up.
+/// Number of peaks in the comparison of spectra that are evaluated.
 const PEAKS: usize = 3;
-/// Half the side, in binned pixels, of the squares over which contrast is evened.
+/// Half the side of the squares over which contrast is equalised, binned pixels.
 const EVENED: usize = 8;
-/// Shifts that are followed up, without a turn.
+/// Number of shifts without rotation that are evaluated.
 const SHIFTS: usize = 3;
-/// Pixels around a peak that belong to it.
+/// Half the side of the square of pixels that belong to a peak.
 const PEAK_RADIUS: usize = 2;
 
 /// A transform that may be the movement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// From moved to reference pixels.
+    /// Transform from moved to reference pixels.
     pub transform: Transform,
-    /// Height of its peak over the others, in their standard deviations.
+    /// Height of its peak in the correlation, in standard deviations of the correlation.
     pub significance: f64,
 }
 
 /// Transforms that may be the movement, the most significant first.
 ///
-/// The shift alone, and if `turned` those with rotation and scale too.
+/// Returns shifts alone and, if `turned`, also transforms with rotation and scale.
 pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<Candidate> {
     if reference.width != moved.width || reference.height != moved.height {
         return Vec::new();
     }
     let factor = reference.width.max(reference.height).div_ceil(LARGEST_SIDE);
-    // Evened, so that a bright thing that has moved by itself does not outweigh the scene.
+    // Contrast is equalised, so that a bright object that has moved separately does not outweigh the scene.
     let [small, small_moved] = [reference, moved].map(|plane| {
         let small = plane.binned(factor);
         let floor = 2.0 * small.noise();
@@ -68,7 +69,7 @@ pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<C
             if !(1.0 / LARGEST_SCALE..=LARGEST_SCALE).contains(&scale) {
                 continue;
             }
-            // A spectrum is the same turned by half a turn.
+            // A spectrum does not change when it is rotated by half a turn, so the angle has two solutions.
             for angle in [angle, angle + PI] {
                 let about = about_middle(&small, scale, angle);
                 found.extend(correlator.candidates(&small, &small_moved, &about, 1));
@@ -86,7 +87,7 @@ pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<C
 
 const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
-/// From pixels of a binned image to those of the original.
+/// Transform from pixels of a binned image to those of the original.
 fn enlarging(factor: f64) -> Transform {
     let shift = (factor - 1.0) / 2.0;
     Transform([[factor, 0.0, shift], [0.0, factor, shift], [0.0, 0.0, 1.0]])
@@ -99,7 +100,7 @@ fn about_middle(plane: &Plane, scale: f64, angle: f64) -> Transform {
     Transform([[a, -b, x - a * x + b * y], [b, a, y - b * x - a * y], [0.0, 0.0, 1.0]])
 }
 
-/// Compares images of one size.
+/// Phase correlation of images of one size.
 struct Correlator(Fourier);
 
 impl Correlator {
@@ -120,7 +121,8 @@ impl Correlator {
         (0..data.len()).map(both).collect()
     }
 
-    /// The shifts from b to a with the highest peaks, and the peaks' heights in standard deviations of the rest.
+    /// The shifts from b to a with the highest peaks, and the peaks' heights in standard deviations of the
+    /// correlation.
     fn peaks(&mut self, a: &[f32], b: &[f32], count: usize) -> Vec<(Point, f64)> {
         let [width, height] = self.0.size();
         let spectra = self.spectra(a, b);
@@ -159,7 +161,7 @@ impl Correlator {
         peaks
     }
 
-    /// The shifts that remain after a transform of the moved image.
+    /// Candidates that consist of the transform `about` and a remaining shift.
     fn candidates(
         &mut self,
         reference: &Plane,
@@ -185,7 +187,8 @@ impl Correlator {
         self.peaks(&a, &b, count).into_iter().map(shifted).collect()
     }
 
-    /// An image that fades out to its edges, so that they make no cross in its spectrum; padded with zeros.
+    /// Fades an image out towards its edges, so that they make no cross in its spectrum, and pads it with
+    /// zeros.
     fn faded(&self, plane: &Plane) -> Vec<f32> {
         let fade = |i: usize, n: usize| {
             let edge = (i.min(n - 1 - i) as f64 + 0.5) / (FADE * n as f64);
@@ -204,13 +207,13 @@ impl Correlator {
     }
 }
 
-/// The logarithm of the spectrum of an image by direction (rows) and logarithm of the frequency (columns).
+/// Logarithm of an image's amplitude spectrum by direction (rows) and logarithm of the frequency (columns).
 fn polar_spectrum(correlator: &mut Correlator, plane: &Plane) -> Plane {
     let [width, height] = correlator.0.size();
     let faded = correlator.faded(plane);
     let mut data: Vec<Complex32> = faded.iter().map(|&v| Complex32::new(v, 0.0)).collect();
     correlator.0.forward(&mut data);
-    // The zero frequency in the middle.
+    // Moves the zero frequency to the middle.
     let centred: Vec<f32> = (0..data.len())
         .map(|i| {
             let (x, y) = (i % width, i / width);
@@ -224,14 +227,14 @@ fn polar_spectrum(correlator: &mut Correlator, plane: &Plane) -> Plane {
     for (row, out) in pixels.chunks_exact_mut(POLAR[1]).enumerate() {
         let (sin, cos) = (row as f64 * PI / POLAR[0] as f64).sin_cos();
         for (column, out) in out.iter_mut().enumerate() {
-            // Frequencies are alike in both directions whatever the sides.
+            // The frequency is in cycles per pixel in both directions, whatever the sides.
             let frequency = 0.5 * RADII[0] * (column as f64 * step).exp();
             let place =
                 [middle[0] + frequency * cos * width as f64, middle[1] + frequency * sin * height as f64];
             *out = shown.sample(place).unwrap_or(0.0);
         }
     }
-    // Power falls with frequency in every image; only the differences between directions tell them apart.
+    // Power falls with frequency in every image; only differences between directions distinguish images.
     for column in 0..POLAR[1] {
         let mean = (0..POLAR[0]).map(|row| pixels[row * POLAR[1] + column]).sum::<f32>() / POLAR[0] as f32;
         let edge = (column.min(POLAR[1] - 1 - column) as f64 + 0.5) / (FADE * POLAR[1] as f64);

@@ -1,13 +1,13 @@
-//! An image without colours, as the detectors of movements take it.
+//! A monochrome image, the input of movement detection.
 
 use super::transform::Point;
 use crate::error::{Error, Result};
 use crate::lsq::robust::median;
 
-/// A binomial of five points: a Gaussian of one pixel.
+/// Binomial kernel of five points, close to a Gaussian with a standard deviation of one pixel.
 const BINOMIAL: [f32; 5] = [0.0625, 0.25, 0.375, 0.25, 0.0625];
 
-/// Finite pixels, row by row.
+/// A monochrome image: finite pixels, row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plane {
     pub(super) pixels: Vec<f32>,
@@ -16,7 +16,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// An image of (width, height). Pixels without a value take the mean of the others.
+    /// Makes an image of (width, height). Pixels without a value take the mean of the other pixels.
     pub fn new(pixels: &[f32], [width, height]: [usize; 2]) -> Result<Self> {
         if pixels.is_empty() || pixels.len() != width * height {
             return Err(Error::argument(
@@ -30,12 +30,13 @@ impl Plane {
             .filter(|v| v.is_finite())
             .fold((0.0, 0_usize), |(sum, count), &v| (sum + f64::from(v), count + 1));
         let mean = if count > 0 { (sum / count as f64) as f32 } else { 0.0 };
-        // About the mean, so that no digits are lost to a background.
+        // The mean is subtracted, so that no digits are lost to a background.
         let pixels = pixels.iter().map(|&v| if v.is_finite() { v - mean } else { 0.0 }).collect();
         Ok(Self { pixels, width, height })
     }
 
-    /// Means of squares of so many pixels; what is left at the right and the bottom is left out.
+    /// Bins the image: means of blocks of `factor` × `factor` pixels. Incomplete blocks at the right and the
+    /// bottom are excluded.
     pub(super) fn binned(&self, factor: usize) -> Self {
         let (width, height) = (self.width / factor, self.height / factor);
         let mut pixels = vec![0.0; width * height];
@@ -79,9 +80,10 @@ impl Plane {
         Self { pixels, ..*self }
     }
 
-    /// About the mean, and over the standard deviation, of the square around each pixel: everywhere alike in contrast.
+    /// Equalises contrast: subtracts the mean of the square around each pixel, and divides by the standard
+    /// deviation there.
     ///
-    /// Contrast below `floor` is left as small as it is.
+    /// `floor` is added to the standard deviation, so that contrast below it stays small.
     pub(super) fn evened(&self, half: usize, floor: f64) -> Self {
         let (w, h) = (self.width, self.height);
         let stride = w + 1;
@@ -109,7 +111,7 @@ impl Plane {
         Self { pixels: (0..w * h).map(even).collect(), ..*self }
     }
 
-    /// Standard deviation of the noise, by the median of second differences along rows.
+    /// Standard deviation of the noise, from the median of second differences along rows.
     pub(super) fn noise(&self) -> f64 {
         let rows = self.pixels.chunks_exact(self.width).step_by(3);
         let second = |w: &[f32]| f64::from((w[0] - 2.0 * w[1] + w[2]).abs());
@@ -117,7 +119,7 @@ impl Plane {
         if differences.is_empty() { 0.0 } else { median(&mut differences) / (0.6745 * 6_f64.sqrt()) }
     }
 
-    /// The value between pixels, bilinear; `None` outside.
+    /// Bilinear interpolation between pixels; `None` outside.
     #[inline]
     pub(super) fn sample(&self, [x, y]: Point) -> Option<f32> {
         if !(x >= 0.0 && y >= 0.0) {

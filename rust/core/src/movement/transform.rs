@@ -1,4 +1,4 @@
-//! Projective transforms of the plane, and the families of them that a movement may be.
+//! Projective transforms of the plane, and the families of transforms by which movements are described.
 
 use nalgebra::Matrix3;
 
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 /// A point in the plane.
 pub(crate) type Point = [f64; 2];
 
-/// Parameters of the largest family.
+/// Number of parameters of the largest family.
 pub(crate) const MOST: usize = 8;
 
-/// Families of transforms, each within the next.
+/// Families of transforms; each family includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A shift.
@@ -19,12 +19,12 @@ pub enum Kind {
     Similarity,
     /// Any linear transform and a shift.
     Affine,
-    /// Views of one plane from two places.
+    /// The transform between views of one plane from two places.
     Projective,
 }
 
 impl Kind {
-    /// The family of this name.
+    /// The family with this name.
     pub fn from_name(name: &str) -> Result<Self> {
         let all = [Self::Shift, Self::Similarity, Self::Affine, Self::Projective];
         all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
@@ -36,7 +36,7 @@ impl Kind {
         })
     }
 
-    /// Its name.
+    /// Name of the family.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shift => "shift",
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Number of parameters: twice that of the pairs which determine it.
+    /// Number of parameters: twice the number of pairs that determine the transform.
     pub fn parameters(self) -> usize {
         match self {
             Self::Shift => 2,
@@ -56,9 +56,10 @@ impl Kind {
         }
     }
 
-    /// Derivatives of the image of a point by the parameters, given its image and its depth.
+    /// Derivatives of the image of a point with respect to the parameters, given its image and its depth.
     ///
-    /// With the image that it should have, and depth 1, these are the rows of the linear equations of the parameters.
+    /// With the reference point instead of the image, and depth 1, these are the rows of the linear equations
+    /// for the parameters.
     pub(crate) fn derivatives(self, [x, y]: Point, [u, v]: Point, depth: f64) -> [[f64; MOST]; 2] {
         match self {
             Self::Shift => [pad([1.0, 0.0]), pad([0.0, 1.0])],
@@ -82,7 +83,7 @@ impl Kind {
         })
     }
 
-    /// Parameters of the transform that changes nothing.
+    /// Parameters of the identity transform.
     pub(crate) fn identity(self) -> Vec<f64> {
         match self {
             Self::Shift => vec![0.0; 2],
@@ -99,12 +100,12 @@ fn pad<const N: usize>(values: [f64; N]) -> [f64; MOST] {
     row
 }
 
-/// A projective transform: rows of its matrix for (x, y, 1).
+/// A projective transform, as the rows of its matrix for (x, y, 1).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Transform(pub [[f64; 3]; 3]);
 
 impl Transform {
-    /// The image of a point and its depth, which is not above zero beyond the horizon.
+    /// The image of a point and its depth, which is zero or negative at and beyond the horizon.
     pub(crate) fn image_and_depth(&self, [x, y]: Point) -> (Point, f64) {
         let [u, v, w] = self.0.map(|[a, b, c]| a * x + b * y + c);
         ([u / w, v / w], w)
@@ -116,14 +117,14 @@ impl Transform {
         (depth > 0.0 && image.iter().all(|c| c.is_finite())).then_some(image)
     }
 
-    /// The transform that undoes it; `None` if there is none.
+    /// The inverse transform; `None` if there is none.
     pub fn inverse(&self) -> Option<Self> {
         let inverse = Matrix3::from_fn(|i, j| self.0[i][j]).try_inverse()?;
         let inverse = Self::of(&inverse);
         inverse.0.iter().flatten().all(|v| v.is_finite()).then_some(inverse)
     }
 
-    /// This transform, and then another.
+    /// The product of this transform and `next`, which is applied second.
     #[must_use]
     pub fn then(&self, next: &Self) -> Self {
         let [first, second] = [self, next].map(|t| Matrix3::from_fn(|i, j| t.0[i][j]));
@@ -131,7 +132,8 @@ impl Transform {
     }
 
     fn of(m: &Matrix3<f64>) -> Self {
-        // A projective transform is its matrix times any number; the usual one has 1 in the corner.
+        // The matrix of a projective transform is defined up to a factor; by convention, its last element is
+        // one.
         let scale = if m[(2, 2)] > 0.0 { m[(2, 2)] } else { 1.0 };
         Self(std::array::from_fn(|i| std::array::from_fn(|j| m[(i, j)] / scale)))
     }

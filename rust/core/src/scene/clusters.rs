@@ -1,7 +1,9 @@
-//! Sources that do not come to rest together with all others: blends and faint ones, of which the residuals curve.
+//! Separate fits of sources that do not converge together with all others: blends and faint sources, whose
+//! residuals are not linear.
 //!
-//! A few of them would make all others take as many steps. They are fitted in clusters of near ones, with everything else
-//! held, on what the light of all other sources leaves of the pixels; then all are fitted together again.
+//! A few such sources would make all others take as many steps. They are fitted in clusters of nearby
+//! sources, with everything else held, to the pixels without the light of all other sources. Then all sources
+//! are fitted together again.
 
 use nalgebra::DVector;
 use rayon::prelude::*;
@@ -16,22 +18,24 @@ use super::stage::{Stage, Stamp};
 use super::{Scene, SceneImage, Sky, Windows};
 use crate::lsq::{self, Problem, minimize};
 
-/// Sources that are nearer than so many full widths of the PSF are of one cluster.
+/// Largest distance of neighbouring sources in a cluster, in full widths of the PSF.
 const NEAR_WIDTHS: f64 = 2.0;
-/// If more than this part of all sources move, they are better fitted together.
+/// Largest fraction of the sources that are fitted separately. If more have not converged, all are fitted
+/// together.
 pub(super) const MOST_RESTLESS: f64 = 0.3;
-/// Steps of a cluster at most.
+/// Maximum number of steps of a cluster.
 const MOST_STEPS: usize = 300;
 
-/// Sources that were settled.
+/// Result of fitting sources in clusters.
 pub(super) struct Settled {
     pub sources: Vec<usize>,
-    /// State and cost afterwards; the cost may be higher if clusters got in each other's way.
+    /// State and cost after the fits; the cost may be higher if clusters disturb each other.
     pub state: State,
     pub cost: f64,
 }
 
-/// The sources that are not at rest at a state; `None` if there are none, or so many that they are better fitted together.
+/// Sources that have not converged at a state; `None` if there are none, or so many that all are fitted
+/// together.
 pub(super) fn restless(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> Option<Vec<usize>> {
     let system = fit.linearize(state);
     let slopes = system.slopes(&system.whole_step());
@@ -43,7 +47,7 @@ pub(super) fn restless(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> 
     few.then_some(restless)
 }
 
-/// Fits sources that are not at rest for themselves.
+/// Fits the sources that have not converged, separately in clusters.
 pub(super) fn settle(
     fit: &Fit<'_>,
     state: &State,
@@ -71,14 +75,14 @@ pub(super) fn settle(
     Settled { cost: fit.cost(&next), sources: restless, state: next }
 }
 
-/// The pixels of one image on which a cluster shines, without the light of all others.
+/// Pixels of one image with light of a cluster, without the light of all other sources.
 struct Cut {
     image: usize,
     corner: [usize; 2],
     size: [usize; 2],
     data: Vec<f64>,
     variance: Vec<f64>,
-    /// Members that shine here.
+    /// Members with light on these pixels.
     seen: Vec<usize>,
 }
 
@@ -97,7 +101,7 @@ impl<'a> Cutout<'a> {
         Self { members, cuts: (0..fit.stage.fields.len()).filter_map(cut).collect() }
     }
 
-    /// The members' parameters at the minimum, by their numbers in the whole scene.
+    /// Parameters of the members at the minimum, with their indices in the whole scene.
     fn settle(
         &self,
         fit: &Fit<'_>,
@@ -147,7 +151,7 @@ impl<'a> Cutout<'a> {
         }
     }
 
-    /// The state of the cluster, and of its sources' parameters the numbers in the whole scene.
+    /// State of the cluster, and the indices of its sources' parameters in the whole scene.
     fn state(&self, whole: &Layout, own: &Layout, scene: &Scene<'_>, state: &State) -> (State, Vec<usize>) {
         let mut start = DVector::zeros(own.total);
         let mut numbers = vec![0; own.shared];

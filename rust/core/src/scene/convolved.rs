@@ -1,10 +1,11 @@
 //! Galaxies convolved with a point-spread function that is given by samples.
 //!
-//! A galaxy is a mixture of Gaussians (`mixture`), whose Fourier transforms are Gaussians too: their sum times the transform
-//! of the samples is that of the light in pixels, the cusp of the galaxy included, and so are its derivatives. It comes back
-//! on the lattice of the samples and is a spline between them. Gaussians that are much wider than the point-spread function
-//! see no more of it than its second moments, and are added directly.
-#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+//! A galaxy is a mixture of Gaussians (`mixture`), whose Fourier transforms are also Gaussians. Their sum
+//! times the transform of the samples is the transform of the light in pixels, including the cusp of the
+//! galaxy. The derivatives follow in the same way. The inverse transform lies on the lattice of the samples;
+//! a spline interpolates between them. Gaussians that are much wider than the point-spread function depend
+//! only on its second moments, and are added directly.
+#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several instruction sets: `vectorized`.
 
 use std::f64::consts::TAU;
 
@@ -18,23 +19,25 @@ use crate::imaging::fourier::{Fourier, good_side};
 use crate::imaging::spline::Spline;
 use crate::simd::{Work, vectorized};
 
-/// Gaussians whose minor axis is so many times that of the point-spread function are wide.
+/// Ratio of a Gaussian's minor axis to the axis of the point-spread function above which the Gaussian is
+/// wide.
 const WIDE: f64 = 4.0;
-/// Standard deviations to which the others are drawn.
+/// Extent to which the other Gaussians are drawn, in standard deviations.
 const REACH: f64 = 4.5;
-/// Longest side of the lattice: Gaussians that do not fit on it count as wide too.
+/// Longest side of the lattice. Gaussians that do not fit on the lattice also count as wide.
 const LONGEST_SIDE: usize = 2048;
-/// Transforms of Gaussians below this are left out: the exponent.
+/// Negative exponent beyond which the transform of a Gaussian is neglected.
 const FAINTEST: f64 = 40.0;
-/// Columns that have to be convolved: light, derivatives by W (xx, xy, yy), and by the exponent; the rest are slopes.
+/// Number of columns that are convolved: light, derivatives by W (xx, xy, yy), and by the exponent. The other
+/// columns are gradients of the light.
 const CONVOLVED: usize = 5;
-/// Their places among a galaxy's own columns.
+/// Indices of the convolved columns among a galaxy's own columns.
 const COLUMNS: [usize; CONVOLVED] = [0, 3, 4, 5, 6];
 
-/// A galaxy made ready to be drawn about one place of an image.
+/// A galaxy prepared for rendering near one position of an image.
 pub(super) struct Convolved {
     wide: Galaxy,
-    /// Where the middle of the light of a star is, in pixels from its place.
+    /// Centroid of the light of a star, in pixels from its position.
     middle: [f64; 2],
     narrow: [Spline; CONVOLVED],
     /// Samples per pixel, and the sample at the galaxy's centre.
@@ -43,7 +46,8 @@ pub(super) struct Convolved {
 }
 
 impl Convolved {
-    /// Of a covariance matrix W on the pixels (xx, xy, yy) and an exponent, at a pixel.
+    /// Convolves a galaxy, given by its covariance matrix W on the pixels (xx, xy, yy) and its exponent, with
+    /// the PSF at a pixel.
     pub(super) fn new(w: [f64; 3], n: f64, psf: &Sampled, pixel: [f64; 2]) -> Self {
         let grid = psf.grid(pixel);
         let moments = grid.moments();
@@ -80,12 +84,12 @@ impl Convolved {
         }
     }
 
-    /// As [`Galaxy::render`]: nothing is wanted of the point-spread function.
+    /// Renders the galaxy as [`Galaxy::render`] does, without derivatives by the point-spread function.
     pub(super) fn render(&self, runs: &[Run]) -> Vec<Vec<f64>> {
         let total = runs.iter().map(|run| run.len).sum();
         let about = |run: &Run| Run { x: run.x - self.middle[0], y: run.y - self.middle[1], len: run.len };
         let moved: Vec<Run> = runs.iter().map(about).collect();
-        // The samples are the light of whole pixels.
+        // The samples are already integrated over pixels.
         let mut columns = self.wide.render(&moved, &vec![0; total], [false; PARAMETERS]);
         let last = self.narrow[0].size().map(|side| side as f64 - 1.0);
         let mut at = 0;
@@ -112,7 +116,7 @@ impl Convolved {
     }
 }
 
-/// Samples convolved with Gaussians, and the derivatives of that by W (xx, xy, yy) and by the exponent.
+/// Samples convolved with Gaussians, and derivatives of the result by W (xx, xy, yy) and by the exponent.
 fn convolved(
     gaussians: &[Component],
     w: [f64; 3],
@@ -123,8 +127,8 @@ fn convolved(
     let fourier = Fourier::new(size);
     fourier.forward(&mut samples);
     let [across, down] = [0, 1].map(|axis| frequencies(size[axis], oversampling[axis]));
-    // Of two real images one is the real part, the other the imaginary part; that of the mixed derivative stays alone, as
-    // its transform at the highest frequency is not that of a real image.
+    // Two real images share a transform, as its real and its imaginary part. The mixed derivative is
+    // transformed separately, because its transform at the highest frequency is not that of a real image.
     let mut packed: [Vec<Complex32>; 3] = std::array::from_fn(|_| vec![Complex32::default(); samples.len()]);
     let unit = 1.0 / samples.len() as f64;
     for (row, &ky) in down.iter().enumerate() {
@@ -158,8 +162,8 @@ fn frequencies(side: usize, oversampling: f64) -> Vec<f64> {
     (0..side).map(|k| TAU * signed(k) * oversampling / side as f64).collect()
 }
 
-/// Transforms of a mixture in one row of frequencies: its own, what its derivative by W has as a factor, and that by the
-/// exponent.
+/// Transforms of a mixture in one row of frequencies: the transform itself, the factor of its derivative by
+/// W, and its derivative by the exponent.
 struct Transforms<'a> {
     gaussians: &'a [Component],
     w: [f64; 3],
@@ -218,7 +222,8 @@ mod tests {
     use super::super::profile::{Kind, Profile};
     use super::*;
 
-    /// Samples of a Gaussian that is integrated over pixels, and its standard deviation without that.
+    /// Samples of a Gaussian that is integrated over pixels; `sigma` is its standard deviation before
+    /// integration.
     fn psf(sigma: f64) -> Sampled {
         let profile = Profile { kind: Kind::Gaussian, parameters: [sigma.ln(), 0.0, 0.0, 0.0] };
         let runs: Vec<Run> = (-40..=40)

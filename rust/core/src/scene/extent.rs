@@ -1,33 +1,37 @@
-//! How far from a source pixels are fitted, and how far its light is drawn.
+//! Extent of the fitted pixels around a source, and of the drawn light of the source.
 
 use super::galaxy::{self, PARAMETERS_OF_GALAXY};
 use super::layout::Layout;
 use super::profile::Accuracy;
 use super::{Scene, SceneImage};
 
-/// Windows end where a source is fainter than this part of the noise of a pixel, and its light at that part: wings of
-/// which one pixel tells nothing tell something together. Sources are neighbours if their windows would meet: beyond, the
-/// correlation of their parameters is a few hundredths at most.
+/// Brightness of a source, in units of the noise of a pixel, at which its window ends. A single pixel in the
+/// wings carries little information, but many together carry some. Sources are neighbours if their windows
+/// overlap; if they do not, the correlation of their parameters is a few hundredths at most.
 const WINDOW_NOISE: f64 = 0.05;
+/// Brightness of a source, in units of the noise of a pixel, at which its drawn light ends.
 const LIGHT_NOISE: f64 = 0.003;
-/// Light of a few sources is drawn so much farther: it costs little, and all that is left out changes chi² by less than 0.1.
+/// Limit of the drawn light in a scene of few sources. It costs little, and the excluded light changes chi²
+/// by less than 0.1.
 const LIGHT_NOISE_OF_FEW: f64 = 0.0005;
+/// Maximum number of sources that count as few.
 const FEW: usize = 16;
-/// Bounds of half the side of a window: full widths of the PSF, and pixels.
+/// Smallest half side of a window, in full widths of the PSF.
 const LEAST_WIDTHS: f64 = 2.5;
+/// Largest half side of a window, in pixels.
 pub(super) const LARGEST_HALF: f64 = 64.0;
-/// Error of a pixel that is allowed, as a part of its noise.
+/// Allowed error of a pixel, as a fraction of its noise.
 const PIXEL_NOISE: f64 = 1e-3;
-/// Light is drawn at most so far from its source, pixels.
+/// Largest distance from a source to which its light is drawn, in pixels.
 const FARTHEST_LIGHT: f64 = 256.0;
 
-/// How far windows and light reach from a source: pixels, for each image and source.
+/// Extent of the window and the light of a source in an image, in pixels.
 pub(super) struct Extent {
-    /// Half the side of the window where windows are chosen, and of the box on which the source counts for its neighbours.
+    /// Half the side of a chosen window, and of the box in which the source is a neighbour of other sources.
     pub window: f64,
-    /// Half the side of the box on which the source shines.
+    /// Half the side of the box in which the light is drawn.
     pub light: f64,
-    /// How exactly its pixels are integrated.
+    /// Accuracy of the integration over pixels.
     pub accuracy: Accuracy,
 }
 
@@ -43,7 +47,7 @@ impl<'a> Lights<'a> {
         Self { scene, layout, noise: noise(scene) }
     }
 
-    /// Where pixels are fitted, and light is drawn.
+    /// Extent of the fitted pixels and of the drawn light.
     pub(super) fn extent(&self, state: &[f64], image: usize, source: usize) -> Extent {
         let psf = self.scene.images[image].psf;
         let least = (LEAST_WIDTHS * self.layout.profile(self.scene, psf, state).fwhm()).max(4.0);
@@ -58,7 +62,7 @@ impl<'a> Lights<'a> {
         }
     }
 
-    /// Where light is drawn in a whole image.
+    /// Extent of the light that is drawn in a whole image.
     pub(super) fn whole(&self, state: &[f64], image: usize, source: usize) -> Extent {
         let psf = self.scene.images[image].psf;
         let flux = self.flux(state, image, source).abs();
@@ -69,7 +73,8 @@ impl<'a> Lights<'a> {
         Extent { window: light, light, accuracy: Accuracy::FINEST }
     }
 
-    /// How far light reaches that would reach so far without samples: a star ends with these.
+    /// Extent of the light, given its extent `reach` without samples. The light of a star ends with the
+    /// samples.
     fn light(&self, psf: usize, source: usize, reach: f64) -> f64 {
         match &self.scene.psfs[psf].sampled {
             Some(sampled) if self.layout.shapes[source].is_some() => sampled.half().max(reach),
@@ -78,7 +83,7 @@ impl<'a> Lights<'a> {
         }
     }
 
-    /// Half the side of a box that holds most of a galaxy's light, pixels; 0 of a star.
+    /// Half the side of a box that holds most of a galaxy's light, pixels; 0 for a star.
     pub(super) fn radius(&self, state: &[f64], image: usize, source: usize) -> f64 {
         const RADII: f64 = 3.0;
         RADII * self.galaxy(state, image, source).map_or(0.0, |galaxy| galaxy.radius)
@@ -88,7 +93,7 @@ impl<'a> Lights<'a> {
         if self.scene.sources.len() <= FEW { LIGHT_NOISE_OF_FEW } else { LIGHT_NOISE }
     }
 
-    /// Errors of pixels that no noise shows.
+    /// Accuracy at which the errors of pixels are hidden by their noise.
     fn accuracy(&self, image: usize, flux: f64, psf: usize, state: &[f64]) -> Accuracy {
         let peak = flux * self.layout.profile(self.scene, psf, state).peak();
         Accuracy::of(PIXEL_NOISE * self.noise[image] / peak)
@@ -98,7 +103,7 @@ impl<'a> Lights<'a> {
         self.layout.fluxes[image][source].map_or(0.0, |at| state[at])
     }
 
-    /// Pixels from a source to where the density of its light is this part of its flux.
+    /// Distance from a source, in pixels, at which the density of its light is `limit` times its flux.
     fn reach(&self, state: &[f64], image: usize, source: usize, limit: f64) -> f64 {
         if !limit.is_finite() {
             return 0.0;
@@ -108,7 +113,7 @@ impl<'a> Lights<'a> {
             let density = galaxy::density_at_radius(galaxy.exponent) / galaxy.area;
             galaxy.radius * galaxy::reach(galaxy.exponent, limit / density)
         });
-        // Far away a galaxy has the wings of the PSF.
+        // Far from its centre, a galaxy has the wings of the PSF.
         galaxy.max(profile.reach(limit / profile.peak()))
     }
 
@@ -123,15 +128,15 @@ impl<'a> Lights<'a> {
     }
 }
 
-/// A galaxy in an image: the half of the major axis of the ellipse with half of its light, in pixels, and the product of
-/// both halves.
+/// A galaxy in an image: the semi-major axis of the ellipse with half of its light, in pixels, and the
+/// product of both semi-axes.
 struct OnPixels {
     radius: f64,
     area: f64,
     exponent: f64,
 }
 
-/// The noise of faint pixels of each image.
+/// Noise of the faint pixels of each image.
 fn noise(scene: &Scene<'_>) -> Vec<f64> {
     const EVERY: usize = 7;
     let of = |image: &SceneImage<'_>| {

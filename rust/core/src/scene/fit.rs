@@ -1,4 +1,4 @@
-//! The fit of a scene, stage after stage.
+//! Fit of a scene in stages.
 
 use nalgebra::DVector;
 
@@ -19,30 +19,35 @@ use crate::lsq::arrow::Arrow;
 use crate::lsq::{self, Loss, Problem, minimize_watched};
 use crate::monitor::{Monitor, checkpoint};
 
-/// Radii of the PSF that are tried at the start, times the given one: wider and narrower ones while they fit better.
+/// Radii of the PSF that are tried at the start, relative to the given one. Wider radii are tried while the
+/// fit improves.
 const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Narrower radii of the PSF, relative to the given one, that are tried while the fit improves.
 const NARROWER: [f64; 4] = [0.5, 0.25, 0.125, 0.0625];
-/// Half the side of windows and light at the start, pixels.
+/// Smallest half side of windows and light at the start, in pixels.
 const START_HALF: f64 = 12.0;
-/// The last stage ends when a step promises to lower half of chi² by less than the square of this for every source and for
-/// what is shared, those before it with the second.
+/// Resolution of the last stage. It ends when a step is expected to lower half of chi² by less than the
+/// square of this value for every source and for the shared parameters.
 const RESOLUTION: f64 = 1e-2;
+/// Resolution of the stages before the last.
 const ROUGH_RESOLUTION: f64 = 0.3;
-/// Damping after a step that did not help: sources are always damped, by a tenth of this.
+/// Damping after a step without improvement. Sources are always damped, by at least a tenth of this value.
 const FIRST_DAMPING: f64 = 1e-2;
-/// The few sources that do not come to rest with all others are fitted for themselves so many times.
+/// Maximum number of rounds in which the few sources that do not converge with all others are fitted
+/// separately.
 const ROUNDS: usize = 3;
-/// That ends when these gain less than this of half of chi² of all.
+/// Decrease of half of the total chi² below which these rounds end.
 const SETTLED: f64 = 2e-3;
 
-/// How [`fit`] works.
+/// Options of [`fit`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions {
     /// Loss of the residuals in units of their noise.
     pub loss: Loss,
-    /// Steps of a stage at most.
+    /// Maximum number of steps of a stage.
     pub max_iterations: usize,
-    /// Whether sources come first, then the images whose WCS is free, then all; else all at once from where they start.
+    /// Whether sources are fitted first, then the images with a free WCS, then everything. Otherwise
+    /// everything is fitted at once from the starting values.
     pub staged: bool,
 }
 
@@ -78,7 +83,7 @@ pub fn fit(scene: &Scene<'_>, options: &FitOptions, monitor: &dyn Monitor) -> Re
     run.finish(state, reference)
 }
 
-/// Parameters that are given: those of PSFs and shapes that are not free, and positions that are known.
+/// Indices of held parameters: those of PSFs and shapes that are not free, and known positions and motions.
 fn held(scene: &Scene<'_>, layout: &Layout) -> Vec<usize> {
     let psf = |(psf, &at): (&super::Psf, &usize)| -> Vec<usize> {
         (0..PARAMETERS).filter(|&k| !psf.free[k]).map(|k| at + k).collect()
@@ -125,7 +130,8 @@ impl Run<'_> {
         at..at + self.scene.images[image].freedom.parameters()
     }
 
-    /// Where all images are free and no position is known, the first one is held: they tell only of each other.
+    /// Holds the first image if all images are free and no position is known: the images then determine only
+    /// their relative positions.
     fn hold_reference(&mut self) -> Option<usize> {
         let known = self.scene.sources.iter().any(|source| source.prior.is_some());
         let all_free = self.scene.images.iter().all(|image| image.freedom != Freedom::Fixed);
@@ -136,7 +142,7 @@ impl Run<'_> {
         Some(0)
     }
 
-    /// Where all images shift sources by their colour and no position is known, the first one's shift is held.
+    /// Holds the first image's shift by colour if all images have such a shift and no position is known.
     fn hold_chromatic(&mut self) {
         let known = self.scene.sources.iter().any(|source| source.prior.is_some());
         if !known && self.layout.chromatic.iter().all(Option::is_some) {
@@ -151,7 +157,8 @@ impl Run<'_> {
         stage
     }
 
-    /// Fluxes, skies and the width of the PSF, with all positions as they are given; then the place of free images.
+    /// Fits fluxes, skies and the width of the PSF with all positions held, then finds the positions of free
+    /// images.
     fn begin(&mut self, state: &mut State) -> Result<()> {
         let all = vec![true; self.scene.images.len()];
         let widest = self.scene.psfs.iter().map(|psf| 3.0 * psf.profile.fwhm()).fold(START_HALF, f64::max);
@@ -186,7 +193,7 @@ impl Run<'_> {
             let arrow = fit.arrow(&tried);
             let step = lsq::System::solve(&arrow, 0.0);
             tried += &step;
-            // Fluxes are linear: what they gain is known.
+            // Fluxes are linear, so the decrease of the cost is known.
             let costs = match self.options.loss {
                 Loss::Squares => self.promised_costs(&arrow, &step),
                 _ => fit.arrow(&tried).costs,
@@ -210,7 +217,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Cost of each image after a step of fluxes and skies, of which no image shares any with another.
+    /// Expected cost of each image after a step of its fluxes and sky, which it shares with no other image.
     fn promised_costs(&self, arrow: &Arrow, step: &State) -> Vec<f64> {
         let slope = |at: usize| arrow.gradient[at] * step[at];
         let promised = |(image, cost): (usize, &f64)| {
@@ -222,7 +229,7 @@ impl Run<'_> {
         arrow.costs.iter().enumerate().map(promised).collect()
     }
 
-    /// Cost of the images that have a PSF.
+    /// Cost for each PSF: the sum over the images that have this PSF.
     fn psf_costs(&self, of_images: &[f64]) -> Vec<f64> {
         let mut costs = vec![0.0; self.scene.psfs.len()];
         for (image, cost) in self.scene.images.iter().zip(of_images) {
@@ -231,7 +238,7 @@ impl Run<'_> {
         costs
     }
 
-    /// Takes the PSF, fluxes and skies of the images with one PSF from another state.
+    /// Copies a PSF, and the fluxes and skies of the images with this PSF, from another state.
     fn take(&self, psf: usize, from: &State, to: &mut State) {
         let at = self.layout.psfs[psf];
         to.rows_mut(at, PARAMETERS).copy_from(&from.rows(at, PARAMETERS));
@@ -244,7 +251,7 @@ impl Run<'_> {
         }
     }
 
-    /// Moves free images to where the light is.
+    /// Moves free images to the positions of the light.
     fn find_free(&self, state: &mut State) {
         let brightness: Vec<f64> = (0..self.scene.sources.len())
             .map(|source| {
@@ -261,7 +268,7 @@ impl Run<'_> {
         }
     }
 
-    /// Sources on the images that are fixed, then the others with sources where these have them.
+    /// Fits the sources on the fixed images, then the free images with these sources held.
     fn sources_first(&mut self, free: &[bool], state: &mut State) -> Result<()> {
         let fixed: Vec<bool> = free.iter().map(|f| !f).collect();
         let mut history = Vec::new();
@@ -284,7 +291,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Minimizes a stage: all together, and those few sources that do not come to rest in turn with all others.
+    /// Minimizes a stage: everything together, in turn with the few sources that do not converge.
     fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
         let free = stage.held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
@@ -298,7 +305,7 @@ impl Run<'_> {
             ..Default::default()
         };
         let until_few = lsq::Options { leave_few: clusters::MOST_RESTLESS, ..together };
-        // Whether all others are, while those that are settled are held.
+        // Whether all other sources have converged while the separately fitted sources are held.
         let mut at_rest = false;
         for round in 1.. {
             self.steps(&fit, &until_few, &mut ended)?;
@@ -339,7 +346,7 @@ impl Run<'_> {
         Ok(ended)
     }
 
-    /// Steps of all parameters that are free, as many as are left.
+    /// Takes steps of all free parameters, up to the number of steps that is left.
     fn steps(&self, fit: &Fit<'_>, options: &lsq::Options, ended: &mut Ended) -> Result<()> {
         let most = self.options.max_iterations;
         let max_iterations = options.max_iterations.min(most.saturating_sub(ended.tried));
@@ -368,7 +375,7 @@ impl Run<'_> {
         let all = vec![true; self.scene.images.len()];
         let mut state = state;
         if self.options.staged {
-            // Once roughly, so that windows and light are those of what is found.
+            // A rough fit first, so that windows and light are based on fitted parameters.
             let stage = self.stage(&state, &all);
             let rough = self.minimize(2, &stage, &state, ROUGH_RESOLUTION)?;
             self.history.extend(rough.history);
@@ -388,7 +395,7 @@ impl Run<'_> {
     }
 }
 
-/// A stage that is fitted, as far as it is.
+/// State of the minimization of a stage.
 struct Ended {
     stage: usize,
     /// Degrees of freedom.
@@ -396,10 +403,10 @@ struct Ended {
     state: State,
     cost: f64,
     converged: bool,
-    /// Steps tried.
+    /// Number of steps tried.
     tried: usize,
     history: Vec<Step>,
-    /// Normal equations at its state, if these are known.
+    /// Normal equations at the state, if they are known.
     latest: Latest,
 }
 
@@ -410,7 +417,7 @@ impl Ended {
     }
 }
 
-/// The model of every image at a fitted state: sky and the light of its sources, over the whole image.
+/// Model of an image at a fitted state: sky and light of its sources, over the whole image.
 pub fn model(scene: &Scene<'_>, fitted: &Fitted, image: usize) -> Vec<f64> {
     let of = &scene.images[image];
     let [width, height] = of.size;

@@ -1,11 +1,11 @@
-//! The freedom that the position of an image has.
+//! Freedom of the position of an image: the movements that are fitted.
 
 use crate::error::{Error, Result};
 
 /// Movements that are fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Freedom {
-    /// None.
+    /// No movement.
     #[default]
     Fixed,
     /// A shift.
@@ -16,7 +16,7 @@ pub enum Freedom {
     Rscale,
     /// A shift and any matrix.
     General,
-    /// The attitude of a camera, and its focal length: only where there is a camera.
+    /// The attitude and the focal length of a camera; allowed only where there is a camera.
     Attitude,
 }
 
@@ -52,23 +52,24 @@ impl Freedom {
     }
 }
 
-/// A matrix of two rows and the movement after it: `M u + t`.
+/// An affine transformation, a 2 × 2 matrix followed by a shift: `M u + t`.
 ///
-/// Its parameters are the movement, then by freedom the angle φ of `M = R(φ)`, φ and the scale s of `M = s R(φ)`, or the
-/// elements of `M - 1` by rows. `R(φ)` has the rows (cos φ, -sin φ) and (sin φ, cos φ).
+/// The parameters are the shift and, depending on the freedom, the angle φ of `M = R(φ)`, φ and the scale s
+/// of `M = s R(φ)`, or the elements of `M - 1` by rows. `R(φ)` has the rows (cos φ, -sin φ) and
+/// (sin φ, cos φ).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     /// The matrix by rows.
     pub matrix: [[f64; 2]; 2],
-    /// The movement.
+    /// The shift.
     pub shift: [f64; 2],
 }
 
 impl Affine {
-    /// Nothing moves.
+    /// The identity.
     pub const IDENTITY: Self = Self { matrix: [[1.0, 0.0], [0.0, 1.0]], shift: [0.0; 2] };
 
-    /// Of the parameters of a freedom.
+    /// Transformation with the parameters of a freedom.
     pub fn new(freedom: Freedom, parameters: &[f64]) -> Self {
         let matrix = match freedom {
             Freedom::Fixed | Freedom::Attitude => return Self::IDENTITY,
@@ -80,7 +81,7 @@ impl Affine {
         Self { matrix, shift: [parameters[0], parameters[1]] }
     }
 
-    /// Parameters of a freedom at which nothing moves.
+    /// Parameters of a freedom that give the identity.
     pub fn start(freedom: Freedom) -> Vec<f64> {
         match freedom {
             Freedom::Fixed => vec![],
@@ -92,7 +93,7 @@ impl Affine {
         }
     }
 
-    /// Where a point goes.
+    /// Transforms a point.
     #[inline]
     pub fn apply(&self, u: [f64; 2]) -> [f64; 2] {
         let [[a, b], [c, d]] = self.matrix;

@@ -1,10 +1,10 @@
 //! Galaxies: Sérsic profiles convolved with the point-spread function, integrated over pixels, with their derivatives.
 //!
-//! Both profiles are mixtures of Gaussians (`mixture`), so the convolved light is a sum of Gaussians
-//! whose covariances are `v W + u r² P`: W is the covariance matrix of a unit of the galaxy on the pixels, P that of the
-//! PSF. Gaussians of the PSF that hardly differ beside that of the galaxy are taken together, and those of the galaxy that
-//! are much narrower than the PSF.
-#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+//! Both profiles are mixtures of Gaussians (`mixture`), so the convolved light is a sum of Gaussians whose
+//! covariances are `v W + u r² P`. W is the galaxy's covariance matrix on the pixels per unit of variance v,
+//! P is that of the PSF. Gaussians of the PSF that hardly differ relative to the Gaussian of the galaxy are
+//! merged, and so are Gaussians of the galaxy that are much narrower than the PSF.
+#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several instruction sets: `vectorized`.
 
 use super::mixture::{self, Component};
 use super::profile::{
@@ -14,42 +14,44 @@ use super::quadrature::{GAUSS, MOST_NODES};
 use crate::lsq::small::Matrix2;
 use crate::simd::{Work, vectorized};
 
-/// Number of a galaxy's own parameters: ρ (log of the effective radius in arcsec, the geometric mean of both axes), e1, e2
-/// (of the covariance on the sky, as of `Stretch`), ν (Sérsic's exponent, see [`exponent`]).
+/// Number of shape parameters of a galaxy: ρ (log of the effective radius in arcsec, the geometric mean of
+/// both axes), e1, e2 (of the covariance on the sky, as in `Stretch`), ν (Sérsic exponent, see [`exponent`]).
 pub const PARAMETERS_OF_GALAXY: usize = 4;
-/// Sérsic's exponents between which the fit stays.
+/// Smallest and largest Sérsic exponent of the fit.
 pub const EXPONENTS: [f64; 2] = [0.6, 8.0];
-/// Columns of the light of a galaxy: light, derivatives by its pixel, by W (xx, xy, yy), and by the exponent.
+/// Number of own columns of a galaxy: light, derivatives by its pixel, by W (xx, xy, yy), and by the
+/// exponent.
 pub(super) const OWN: usize = 7;
 const COLUMNS: usize = OWN + PARAMETERS;
 
-/// Error of pixels that is allowed, as a part of the light at the centre: mixtures hold it to about as much.
+/// Allowed error of pixels, as a fraction of the light at the centre. The mixtures have about the same error.
 const ACCURACY: f64 = 2e-5;
-/// Distances at which it is estimated grow by this factor, from a quarter of a pixel.
+/// Ratio of successive distances at which the error is estimated; the first one is a quarter of a pixel.
 const DISTANCE_STEP: f64 = 1.12;
+/// Number of these distances.
 const DISTANCES: i32 = 65;
-/// Gaussians of the PSF are taken together if their variances differ by less than this part of the whole.
+/// Largest difference of the variances of merged Gaussians of the PSF, as a fraction of the total variance.
 const ALIKE: f64 = 0.1;
-/// Gaussians of a galaxy are taken together if they add less than this part to the variance of the PSF's narrowest.
+/// Gaussians of a galaxy are merged if they add less than this fraction to the smallest variance of the PSF.
 const NARROW: f64 = 0.05;
-/// The narrowest Gaussian of a PSF that counts has this part of its flux.
+/// Smallest fraction of the flux with which a Gaussian of a PSF may count as the narrowest.
 const NARROWEST_PART: f64 = 1e-3;
 
-/// A Sérsic profile with its start.
+/// A Sérsic profile with its starting values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sersic {
     /// ρ, e1, e2, ν.
     pub parameters: [f64; PARAMETERS_OF_GALAXY],
-    /// Which of them are fitted.
+    /// Whether each parameter is fitted.
     pub free: [bool; PARAMETERS_OF_GALAXY],
 }
 
-/// Sérsic's exponent of a parameter that may have any value.
+/// Sérsic exponent for a parameter ν of any value.
 pub fn exponent(nu: f64) -> f64 {
     EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) / (1.0 + (-nu).exp())
 }
 
-/// The parameter of an exponent, at least a thousandth of the range from its bounds.
+/// Parameter ν for an exponent, which is kept at least a thousandth of the range from its bounds.
 pub fn parameter(n: f64) -> f64 {
     let part = ((n - EXPONENTS[0]) / (EXPONENTS[1] - EXPONENTS[0])).clamp(1e-3, 1.0 - 1e-3);
     (part / (1.0 - part)).ln()
@@ -61,7 +63,8 @@ pub fn exponent_slope(nu: f64) -> f64 {
     (n - EXPONENTS[0]) * (EXPONENTS[1] - n) / (EXPONENTS[1] - EXPONENTS[0])
 }
 
-/// Effective radii from the centre to where the light is a part of what it is at one radius.
+/// Distance from the centre, in effective radii, at which the light is the fraction `part` of that at one
+/// radius.
 pub(super) fn reach(n: f64, part: f64) -> f64 {
     (1.0 - part.ln() / mixture::half_light(n)).max(0.0).powf(n)
 }
@@ -73,7 +76,7 @@ pub(super) fn density_at_radius(n: f64) -> f64 {
 
 /// The shape of a galaxy on the pixels of an image.
 pub(super) struct Outline {
-    /// W: the covariance of a unit of the galaxy (xx, xy, yy).
+    /// W: the covariance on the pixels per unit of the galaxy's variance (xx, xy, yy).
     pub w: [f64; 3],
     /// Sérsic's exponent, and its derivative by ν.
     pub exponent: f64,
@@ -82,12 +85,12 @@ pub(super) struct Outline {
     by_stretch: [[f64; 3]; 2],
     /// The covariance on the sky, arcsec².
     on_sky: [f64; 3],
-    /// From the sky to the pixels.
+    /// Matrix from the sky to the pixels.
     to_pixel: Matrix2,
 }
 
 impl Outline {
-    /// Of a galaxy's parameters, and the derivatives of its pixel by its position.
+    /// Outline from a galaxy's parameters and the derivatives of its pixel by its position.
     pub(super) fn new([rho, e1, e2, nu]: [f64; PARAMETERS_OF_GALAXY], to_pixel: Matrix2) -> Self {
         let (r2, stretch) = ((2.0 * rho).exp(), Stretch::new(e1, e2));
         let on_sky = stretch.matrix.map(|v| r2 * v);
@@ -103,7 +106,7 @@ impl Outline {
         }
     }
 
-    /// Derivatives by ρ, e1, e2, ν in terms of the galaxy's own columns.
+    /// Derivatives by ρ, e1, e2, ν as combinations of the galaxy's own columns.
     pub(super) fn by_parameters(&self) -> [[f64; OWN]; PARAMETERS_OF_GALAXY] {
         let of_w = |[xx, xy, yy]: [f64; 3]| [0.0, 0.0, 0.0, xx, xy, yy, 0.0];
         let by_exponent = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, self.exponent_slope];
@@ -111,7 +114,7 @@ impl Outline {
         [of_w(self.w.map(|v| 2.0 * v)), by_e1, by_e2, by_exponent]
     }
 
-    /// Derivative of W by something by which `to_pixel` has a derivative.
+    /// Derivative of W by a quantity, given the derivative `by` of `to_pixel` by the same quantity.
     pub(super) fn w_by(&self, by: &Matrix2) -> [f64; 3] {
         let turned = carried(by, &self.to_pixel, self.on_sky);
         let back = carried(&self.to_pixel, by, self.on_sky);
@@ -119,7 +122,7 @@ impl Outline {
     }
 }
 
-/// `a S bᵀ` by xx, xy, yy; of different matrices the symmetric part's half of it.
+/// Symmetric part of `a S bᵀ`, as xx, xy, yy.
 fn carried(a: &Matrix2, b: &Matrix2, [xx, xy, yy]: [f64; 3]) -> [f64; 3] {
     let element = |i: usize, j: usize| {
         a[i][0] * (xx * b[j][0] + xy * b[j][1]) + a[i][1] * (xy * b[j][0] + yy * b[j][1])
@@ -130,30 +133,31 @@ fn carried(a: &Matrix2, b: &Matrix2, [xx, xy, yy]: [f64; 3]) -> [f64; 3] {
 /// A Gaussian of the convolved light.
 #[derive(Debug, Clone, Copy)]
 struct Term {
-    /// Inverse of its covariance: xx, xy, yy.
+    /// Inverse of the covariance: xx, xy, yy.
     inverse: [f64; 3],
-    /// Density at its centre.
+    /// Density at the centre.
     peak: f64,
-    /// Its variances in those of the galaxy and of the PSF.
+    /// Factor v of the galaxy's covariance, and factor u of the covariance of the PSF.
     of_galaxy: f64,
     of_psf: f64,
-    /// Relative derivative of its flux by Sérsic's exponent; that by ν of the PSF, and of `of_psf` by it.
+    /// Relative derivatives of the flux by the Sérsic exponent and by ν of the PSF, and derivative of
+    /// `of_psf` by ν.
     by_exponent: f64,
     by_nu: f64,
     of_psf_by_nu: f64,
 }
 
-/// A galaxy made ready to be drawn.
+/// A galaxy prepared for rendering.
 pub(super) struct Galaxy {
     terms: Vec<Term>,
     psf: Stretch,
     /// Squared radius of the PSF.
     r2: f64,
-    /// Its smallest one.
+    /// Smallest radius of the PSF.
     pole: f64,
 }
 
-/// Gaussians of a PSF taken together: as a [`Component`], with the derivative of the variance.
+/// Merged Gaussians of a PSF: like a [`Component`], with the derivative of the variance.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     variance: f64,
@@ -163,7 +167,8 @@ struct Group {
 }
 
 impl Galaxy {
-    /// Of a covariance matrix W on the pixels (xx, xy, yy), an exponent, and a PSF.
+    /// Galaxy with a covariance matrix W on the pixels (xx, xy, yy) and a Sérsic exponent, convolved with a
+    /// PSF.
     pub(super) fn new(w: [f64; 3], n: f64, psf: &Profile) -> Self {
         let [_, e1, e2, _] = psf.parameters;
         let (r2, stretch) = (psf.radius().powi(2), Stretch::new(e1, e2));
@@ -173,7 +178,8 @@ impl Galaxy {
         };
         let narrowest = psf_mixture.iter().filter(|c| c.part > NARROWEST_PART).map(|c| c.variance);
         let narrowest = narrowest.fold(f64::INFINITY, f64::min) * r2;
-        // The longest axis of the galaxy beside the narrowest of the PSF, and the other way round.
+        // Relate the longest axis of the galaxy to the narrowest Gaussian of the PSF, and the other way
+        // round.
         let widest_axis = largest_eigenvalue(w);
         let own = narrow_together(mixture::sersic(n), NARROW * narrowest / widest_axis);
         let least_axis = (w[0] * w[2] - w[1] * w[1]).max(0.0) / widest_axis;
@@ -199,8 +205,8 @@ impl Galaxy {
         Self { terms, psf: stretch, r2, pole: psf.radius() * psf.axis_ratio().sqrt() }
     }
 
-    /// Of Gaussians of a galaxy that are wide beside a PSF, of which they see flux and covariance matrix (xx, xy, yy); to be
-    /// drawn with one node.
+    /// Galaxy of Gaussians so wide that only the flux and the covariance matrix (xx, xy, yy) of the PSF
+    /// matter. One node is enough for rendering.
     pub(super) fn wide(w: [f64; 3], gaussians: &[Component], psf: [f64; 3], flux: f64) -> Self {
         let term = |galaxy: &Component| {
             let [xx, xy, yy] = std::array::from_fn(|i| galaxy.variance * w[i] + psf[i]);
@@ -218,13 +224,13 @@ impl Galaxy {
         Self { terms: gaussians.iter().map(term).collect(), psf: Stretch::new(0.0, 0.0), r2: 0.0, pole: 0.0 }
     }
 
-    /// Numbers of nodes per axis of all pixels of runs, each less 1.
+    /// Numbers of nodes per axis, minus 1, of all pixels of runs.
     pub(super) fn nodes(&self, runs: &[Run]) -> Vec<u8> {
         nodes_of(runs, &thresholds(&self.terms, self.pole))
     }
 
-    /// The light of flux 1 in runs of pixels with derivatives, own columns and those by the PSF's parameters (of which those
-    /// that are not wanted are empty), each as long as all runs.
+    /// Renders the light of flux 1 on runs of pixels, with derivatives: own columns, then those by the PSF's
+    /// parameters. Columns that are not wanted are empty; the others are as long as all runs together.
     pub(super) fn render(&self, runs: &[Run], nodes: &[u8], wanted: [bool; PARAMETERS]) -> Vec<Vec<f64>> {
         let total = runs.iter().map(|run| run.len).sum();
         let is_wanted = |k: usize| k < OWN || wanted[k - OWN];
@@ -246,11 +252,13 @@ impl Galaxy {
     }
 }
 
-/// Squared distances beyond which one node per axis is enough, beyond which two, and so on. The error of `k` nodes falls as
-/// the power 2k of how far the light can be continued into the complex plane: to the centre or the pole of the PSF, or as
-/// far as it falls by a factor e.
+/// Squared distances beyond which one node per axis is enough, two nodes are enough, and so on.
+///
+/// The error of `k` nodes falls as the power 2k of the distance to which the light can be continued into the
+/// complex plane: to the centre or the pole of the PSF, or to where it has fallen by a factor e.
 fn thresholds(terms: &[Term], pole: f64) -> Thresholds {
-    /// Of an exponential the error of one node is 1/24 of the squared ratio of a pixel and the length.
+    /// For an exponential, the error of one node is 1/24 of the squared ratio of the pixel to the length
+    /// scale.
     const OF_LENGTH: f64 = 2.4;
     let centre: f64 = terms.iter().map(|term| term.peak).sum();
     let mut thresholds = [0.0; MOST_NODES];
@@ -281,7 +289,7 @@ pub(super) fn largest_eigenvalue([xx, xy, yy]: [f64; 3]) -> f64 {
     0.5 * (xx + yy) + (0.5 * (xx - yy)).hypot(xy)
 }
 
-/// Takes the components together that are narrower than a variance; the widest are the first.
+/// Merges the components that are narrower than a variance. The widest components come first.
 fn narrow_together(mut mixture: Vec<Component>, variance: f64) -> Vec<Component> {
     let wide = mixture.partition_point(|c| c.variance > variance);
     let narrow = mixture.split_off(wide);
@@ -296,7 +304,7 @@ fn narrow_together(mut mixture: Vec<Component>, variance: f64) -> Vec<Component>
     mixture
 }
 
-/// Components of a PSF taken together where they differ little beside what is added to their variance.
+/// Merges components of a PSF that differ little relative to the variance `added` to them.
 fn groups(psf: &[Component], added: f64) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut from = 0;
@@ -316,7 +324,7 @@ fn groups(psf: &[Component], added: f64) -> Vec<Group> {
     groups
 }
 
-/// All columns of as many pixels as there are lanes.
+/// Computes all columns for as many pixels as there are lanes.
 struct Integral<'a> {
     galaxy: &'a Galaxy,
     pixels: &'a Pixels,
@@ -353,7 +361,8 @@ impl Work for Integral<'_> {
 }
 
 impl Galaxy {
-    /// Adds the light of a term. Its derivative by its covariance is half of `y yᵀ - C⁻¹` times it, `y = C⁻¹ x`.
+    /// Adds the light of a term and its derivatives. The derivative by the covariance C is half of
+    /// `y yᵀ - C⁻¹` times the light, with `y = C⁻¹ x`.
     #[inline(always)]
     fn add(
         &self,

@@ -1,4 +1,4 @@
-//! Which number of the state is what.
+//! Layout of the state: the index of each parameter of a scene.
 
 use nalgebra::DVector;
 
@@ -12,15 +12,15 @@ use crate::lsq::small::Matrix2;
 /// The state: all parameters of a scene in the order of its layout.
 pub(super) type State = DVector<f64>;
 
-/// Where the parameters of a scene are in its state: source after source, then what is shared.
+/// Indices of the parameters of a scene in its state: source after source, then the shared parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// First parameter of each source: its position, its motion if that is fitted, its flux in each image that sees it, and
-    /// its shape if it has one.
+    /// First parameter of each source: its position, its motion if fitted, its flux in each image that sees
+    /// it, and its shape if it is a galaxy.
     pub sources: Vec<usize>,
-    /// Number of each source's parameters.
+    /// Number of parameters of each source.
     pub sizes: Vec<usize>,
-    /// Of each image and source the parameter that is its flux there.
+    /// Index of the flux, by image and source; `None` if the image does not see the source.
     pub fluxes: Vec<Vec<Option<usize>>>,
     /// First parameter of each galaxy's shape: ρ, e1, e2, ν.
     pub shapes: Vec<Option<usize>>,
@@ -34,14 +34,14 @@ pub struct Layout {
     pub wcs: Vec<usize>,
     /// First parameter of each image's sky.
     pub skies: Vec<usize>,
-    /// First parameter of each image's shift by a unit of colour, if that is fitted; images may share it.
+    /// First parameter of each image's shift per unit of colour, if fitted; images may share it.
     pub chromatic: Vec<Option<usize>>,
-    /// Number of all.
+    /// Number of all parameters.
     pub total: usize,
 }
 
 impl Layout {
-    /// Of a scene.
+    /// Layout of a scene.
     pub(super) fn new(scene: &Scene<'_>) -> Self {
         let (mut at, mut sources, mut sizes) = (0, Vec::new(), Vec::new());
         let (mut shapes, mut motions) = (Vec::new(), Vec::new());
@@ -78,7 +78,7 @@ impl Layout {
         Self { sources, sizes, fluxes, shapes, motions, shared, psfs, wcs, skies, chromatic, total: at }
     }
 
-    /// The state at which a scene starts: nothing moves, all fluxes and skies are 0.
+    /// State at which a fit starts: nothing is moved, all fluxes and skies are 0.
     pub(super) fn start(&self, scene: &Scene<'_>) -> Vec<f64> {
         let mut state = vec![0.0; self.total];
         for (psf, &at) in scene.psfs.iter().zip(&self.psfs) {
@@ -103,7 +103,7 @@ impl Layout {
         Profile { parameters, ..scene.psfs[psf].profile }
     }
 
-    /// All parameters of a source but its fluxes.
+    /// All parameters of a source except its fluxes.
     pub(super) fn place_and_shape(&self, source: usize) -> impl Iterator<Item = usize> {
         let first = self.sources[source];
         let motion = self.motions[source].map_or(0..0, |at| at..at + MOTION);
@@ -111,7 +111,8 @@ impl Layout {
         (first..first + 2).chain(motion).chain(shape)
     }
 
-    /// Where an image sees a source, arcsec from where it starts: by its position, its motion and its colour.
+    /// Displacement of a source in an image from its starting position, arcsec, by its position, its motion
+    /// and its colour.
     fn moved(&self, scene: &Scene<'_>, image: usize, source: usize, state: &[f64]) -> [f64; 2] {
         let (of, first) = (&scene.images[image], self.sources[source]);
         let mut moved = [state[first], state[first + 1]];
@@ -132,13 +133,13 @@ impl Layout {
         Some(place.seen(self.moved(scene, image, source, state), &self.wcs_of(scene, image, state)))
     }
 
-    /// The shape of a galaxy in an image.
+    /// Shape of a galaxy in an image; `None` for a star.
     pub(super) fn outline(&self, source: usize, seen: &Seen, state: &[f64]) -> Option<Outline> {
         let at = self.shapes[source]?;
         Some(Outline::new(std::array::from_fn(|k| state[at + k]), seen.by_source))
     }
 
-    /// Derivatives by the parameters of an image's WCS of how it turns and stretches a source.
+    /// Derivatives of the rotation and stretch of a source by the parameters of an image's WCS.
     pub(super) fn turns(
         &self,
         scene: &Scene<'_>,
@@ -165,7 +166,7 @@ impl Layout {
     }
 }
 
-/// Factors of the parameters of a sky at a pixel: 1, and x and y from -1/2 to 1/2 over the image.
+/// Factors of the parameters of a sky at a pixel: 1, and x and y scaled to -1/2 to 1/2 over the image.
 pub(super) fn sky_terms([width, height]: [usize; 2], [x, y]: [f64; 2]) -> [f64; 3] {
     let over = |v: f64, side: usize| (v - 0.5 * (side as f64 - 1.0)) / side as f64;
     [1.0, over(x, width), over(y, height)]

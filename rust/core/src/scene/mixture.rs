@@ -1,24 +1,28 @@
-//! Profiles as mixtures of Gaussians, with which convolution is a sum of covariances.
+//! Profiles as mixtures of Gaussians: a convolution then is a sum of covariances.
 //!
-//! As functions of the squared distance q, Moffat's `(1 + q)⁻ⁿ` and Sérsic's `exp(-b q^(1/2n))` (n > 1/2) are completely
-//! monotone, and so integrals of `exp(-q t)` over t with positive weights (Bernstein): a gamma density for Moffat's, the
-//! density of a positive stable distribution of index 1/(2n) for Sérsic's (Zolotarev 1986, One-dimensional Stable
-//! Distributions, §2.2). The trapezoidal rule in ln t converges exponentially, so few Gaussians hold either to about 3e-4
-//! of the light at any distance. Hogg & Lang (2013, PASP 125, 719) fit such mixtures for two exponents; these are not fitted.
+//! Moffat's `(1 + q)⁻ⁿ` and Sérsic's `exp(-b q^(1/2n))` (n > 1/2) are completely monotone functions of the
+//! squared distance q. They are therefore integrals of `exp(-q t)` over t with positive weights (Bernstein):
+//! a gamma density for Moffat's, the density of a positive stable distribution of index 1/(2n) for Sérsic's
+//! (Zolotarev 1986, One-dimensional Stable Distributions, §2.2). The trapezoidal rule in ln t converges
+//! exponentially, so few Gaussians approximate either profile to about 3e-4 of the light at any distance.
+//! Hogg & Lang (2013, PASP 125, 719) fit such mixtures for two exponents; here the weights are computed, not
+//! fitted.
 
 use std::f64::consts::{PI, TAU};
 
-/// Steps of ln t, where the profiles are broad in it.
+/// Largest step of ln t for a Moffat profile. The step is smaller where the weights are narrow in ln t.
 const MOFFAT_STEP: f64 = 0.6;
+/// Largest step of ln t for a Sérsic profile.
 const SERSIC_STEP: f64 = 0.55;
-/// Gaussians are left out that give less than this part of the light in the centre of a Moffat profile.
+/// Fraction of the light in the centre of a Moffat profile below which a Gaussian is excluded.
 const FAINTEST: f64 = 1e-9;
-/// Gaussians are left out that have less than this part of the flux of a Sérsic profile.
+/// Fraction of the flux of a Sérsic profile below which a Gaussian is excluded.
 const LEAST_PART: f64 = 1e-8;
 /// Logarithms of the largest and smallest variance of a Sérsic profile's Gaussians, in squared effective radii.
 const VARIANCES: [f64; 2] = [9.0, -22.0];
-/// Nodes of the integral of the stable density: logistic ones of this step to this end.
+/// Step of the logistic nodes of the integral of the stable density.
 const NODE_STEP: f64 = 0.25;
+/// Largest argument of the logistic nodes.
 const NODE_END: f64 = 20.0;
 /// Relative step of derivatives by Sérsic's exponent.
 const EXPONENT_STEP: f64 = 1e-4;
@@ -26,16 +30,16 @@ const EXPONENT_STEP: f64 = 1e-4;
 /// A Gaussian of a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Component {
-    /// Its variance along an axis, in squared radii of the profile.
+    /// Variance along an axis, in squared radii of the profile.
     pub variance: f64,
-    /// Its part of the flux, and the derivative of that by the exponent.
+    /// Fraction of the flux, and its derivative by the exponent.
     pub part: f64,
     pub by_exponent: f64,
 }
 
-/// Moffat's profile of an exponent, the narrowest first.
+/// Mixture for a Moffat profile of exponent n, the narrowest Gaussian first.
 pub(super) fn moffat(n: f64) -> Vec<Component> {
-    // Parts are the gamma density of exponent a over ln t.
+    // The fractions follow the gamma density of exponent a over ln t.
     let a = n - 1.0;
     let step = MOFFAT_STEP * (3.0 / n).sqrt().min(1.0);
     let light = |tau: f64| n * tau - tau.exp();
@@ -51,7 +55,7 @@ pub(super) fn moffat(n: f64) -> Vec<Component> {
         parts.push((a * tau - tau.exp()).exp());
         tau -= step;
     }
-    // What is left out is too wide to be seen, but part of the flux: a geometric series.
+    // The excluded Gaussians are too wide to be seen, but part of the flux: their sum is a geometric series.
     let ratio = (-a * step).exp();
     let rest = (a * tau).exp() / (1.0 - ratio);
     let total = parts.iter().sum::<f64>() + rest;
@@ -65,7 +69,8 @@ pub(super) fn moffat(n: f64) -> Vec<Component> {
     taus.iter().zip(parts).map(component).collect()
 }
 
-/// Sérsic's profile of an exponent n above 1/2, the widest first; the radius is that of half the light.
+/// Mixture for a Sérsic profile of exponent n above 1/2, the widest Gaussian first; half of the light is
+/// within the radius.
 pub(super) fn sersic(n: f64) -> Vec<Component> {
     let index = 0.5 / n;
     let step = SERSIC_STEP * ((1.0 - index) / index).min(1.0);
@@ -81,13 +86,13 @@ pub(super) fn sersic(n: f64) -> Vec<Component> {
     (0..logs.len()).filter(|&k| parts[k] > LEAST_PART).map(component).collect()
 }
 
-/// Parts of the flux of Gaussians of these variances, by their logarithms.
+/// Fractions of the flux of Gaussians, given the logarithms of their variances.
 fn sersic_parts(n: f64, logs: &[f64]) -> Vec<f64> {
     let index = 0.5 / n;
     let nodes = stable_nodes(index);
     let scale = 2.0 * n * half_light(n).ln();
     let part = |log: &f64| {
-        // s of the stable distribution: t = b^(2n) s and variance 1/(2t).
+        // Argument s of the stable distribution: t = b^(2n) s and variance 1/(2t).
         let ln_s = -log - 2.0_f64.ln() - scale;
         let ln_z = -index / (1.0 - index) * ln_s;
         let density: f64 = nodes
@@ -109,7 +114,7 @@ fn stable_nodes(index: f64) -> Vec<(f64, f64)> {
     let count = (2.0 * NODE_END / NODE_STEP) as usize;
     let node = |k: usize| {
         let y = k as f64 * NODE_STEP - NODE_END;
-        // Near π what is left to it is exact.
+        // Near π, the difference to π is exact.
         let (u, left) = (PI / (1.0 + (-y).exp()), PI / (1.0 + y.exp()));
         let sine = if u < left { u.sin() } else { left.sin() };
         let ln_a =
@@ -119,7 +124,8 @@ fn stable_nodes(index: f64) -> Vec<(f64, f64)> {
     (0..=count).map(node).collect()
 }
 
-/// b of `exp(-b (r/re)^(1/n))`, with half the light within re (Ciotti & Bertin 1999, A&A 352, 447).
+/// Coefficient b of `exp(-b (r/re)^(1/n))`, with half the light within re (Ciotti & Bertin 1999, A&A 352,
+/// 447).
 pub(super) fn half_light(n: f64) -> f64 {
     2.0 * n - 1.0 / 3.0
         + 4.0 / (405.0 * n)

@@ -1,35 +1,36 @@
-//! Where a source is on an image, as a function of its own position and of the image's WCS.
+//! Position of a source in an image, as a function of the source's position and of the image's WCS.
 
 use super::freedom::{Affine, Freedom};
 use crate::lsq::small::{Matrix2, inverse, multiply};
 
-/// Step of numerical derivatives by the parameters of a WCS: arcsec, radians, parts of one.
+/// Step of numerical derivatives by the parameters of a WCS: in arcsec, radians, or as a fraction.
 const WCS_STEP: f64 = 1e-4;
 
-/// The way from a source to a pixel, about where both start.
+/// Map from a source to a pixel, about the starting values of both the source and the WCS.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Place {
-    /// Through the tangent plane of the image: `plane = CD M (focal) + crtan`, M and crtan by the freedom, and a map from
-    /// focal coordinates (pixels from the reference pixel, without distortion) to pixels, linear about the source.
+    /// Map through the tangent plane of the image: `plane = CD M (focal) + crtan`, where the freedom gives M
+    /// and crtan. Focal coordinates (pixels from the reference pixel, without distortion) are then mapped to
+    /// pixels, linearly about the source.
     Plane {
-        /// On the plane, arcsec, and by the source's position, where it starts.
+        /// Starting position on the plane, arcsec.
         plane: [f64; 2],
         /// Derivatives of `plane` by the source's position.
         by_source: Matrix2,
-        /// Focal coordinates about which the map to pixels is known.
+        /// Focal coordinates about which the map to pixels is linear.
         focal: [f64; 2],
-        /// The pixel there, counted from the first.
+        /// Pixel at `focal`; the first pixel is 0.
         pixel: [f64; 2],
-        /// Its derivatives by the focal coordinates.
+        /// Derivatives of the pixel by the focal coordinates.
         by_focal: Matrix2,
     },
-    /// Linear in everything.
+    /// Map that is linear in all parameters.
     Local {
-        /// The pixel where all start.
+        /// Pixel at the starting values.
         pixel: [f64; 2],
-        /// Its derivatives by the source's position.
+        /// Derivatives of the pixel by the source's position.
         by_source: Matrix2,
-        /// And by the parameters of the WCS.
+        /// Derivatives of the pixel by the parameters of the WCS.
         by_wcs: [[f64; 2]; 4],
     },
 }
@@ -38,9 +39,9 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Seen {
     pub pixel: [f64; 2],
-    /// By the position of the source: rows x and y.
+    /// Derivatives by the position of the source: rows x and y.
     pub by_source: Matrix2,
-    /// By the parameters of the WCS, as many as the freedom has.
+    /// Derivatives by the parameters of the WCS, as many as the freedom has.
     pub by_wcs: [[f64; 2]; 6],
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Wcs<'a> {
 }
 
 impl Place {
-    /// The same place in an image that is cut out, of which this pixel is the first.
+    /// The same place in a cutout whose first pixel is the pixel `[x0, y0]` of the image.
     pub(super) fn cut_out(&self, [x0, y0]: [usize; 2]) -> Self {
         let mut place = *self;
         let (Self::Plane { pixel, .. } | Self::Local { pixel, .. }) = &mut place;
@@ -62,14 +63,14 @@ impl Place {
         place
     }
 
-    /// The pixel of a source moved by `moved` (arcsec) from where it starts.
+    /// Pixel of a source moved by `moved` (arcsec) from its starting position, with derivatives.
     pub(super) fn seen(&self, moved: [f64; 2], wcs: &Wcs<'_>) -> Seen {
         match self {
             Self::Plane { plane, by_source, focal, pixel, by_focal } => {
                 let Affine { matrix, shift } = Affine::new(wcs.freedom, wcs.parameters);
                 let step = multiply(by_source, moved);
                 let on = [0, 1].map(|i| plane[i] + step[i] - shift[i]);
-                // M⁻¹ CD⁻¹ leads from the plane to focal coordinates.
+                // M⁻¹ CD⁻¹ maps the plane to focal coordinates.
                 let back = inverse(&matrix);
                 let from_plane = product(&back, &inverse(&wcs.cd));
                 let u = multiply(&from_plane, on);
@@ -113,7 +114,7 @@ impl Place {
 }
 
 impl Place {
-    /// Derivatives of `by_source` by the parameters of the WCS: how it turns and stretches what has a shape.
+    /// Derivatives of `by_source` by the parameters of the WCS: how the WCS rotates and stretches a shape.
     pub(super) fn by_source_by_wcs(&self, wcs: &Wcs<'_>) -> Vec<Matrix2> {
         let by = |k: usize| {
             let there = |step: f64| {

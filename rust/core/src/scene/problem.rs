@@ -1,8 +1,9 @@
 //! The least-squares problem of a stage: from a state to normal equations.
 //!
-//! Every source is drawn once per image, with its derivatives by its pixel and by the parameters of the PSF. What an image
-//! shares (PSF, WCS, sky) has one derivative per pixel, the sum of those of all sources, so no pair of sources is needed
-//! for it; of two sources only the products of their own light remain, and those only where they are near each other.
+//! Every source is drawn once per image, with its derivatives by its pixel and by the parameters of the PSF.
+//! A parameter that an image shares (PSF, WCS, sky) has one derivative per pixel, the sum over all sources,
+//! so it needs no pairs of sources. For two sources only the products of their own light remain, and only if
+//! they are near each other.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -23,17 +24,18 @@ use crate::lsq::sparse::BlockMatrix;
 use crate::lsq::{Loss, Problem};
 use crate::simd::vectorized;
 
-/// Sources that are drawn by one thread at least: fewer are not worth another.
+/// Minimum number of sources drawn by one thread: fewer are not worth another thread.
 const LEAST_SOURCES: usize = 16;
-/// So many sources are drawn before their derivatives by the PSF are added up and forgotten: a bound of memory.
+/// Number of sources drawn before their derivatives by the PSF are added up and freed, to limit the memory.
 const DRAWN_AT_ONCE: usize = 256;
-/// Sources nearer than so many full widths of the PSF are shortened together: their parts of a step make up for each other.
+/// Distance, in full widths of the PSF, below which steps are shortened together: they compensate each other.
 const BLEND_WIDTHS: f64 = 1.0;
-/// A source's part of a step is shortened if the slope at its end is so large a part of that at its beginning, uphill.
+/// A source's step is shortened if the slope at its end is uphill and exceeds this fraction of that at its
+/// start.
 const LEAST_OVERSHOT: f64 = 0.2;
-/// Normal equations that are kept: of a step and of the same step shortened.
+/// Number of normal equations that are kept: those of a step and of the same step shortened.
 const MOST_LATEST: usize = 2;
-/// Columns of a star's own: its light and the derivatives by its pixel.
+/// Number of own columns of a star: its light and the derivatives by its pixel.
 const OWN: usize = 3;
 
 /// A stage with a loss.
@@ -41,39 +43,42 @@ pub(super) struct Fit<'a> {
     pub stage: &'a Stage<'a>,
     pub loss: Loss,
     latest: Mutex<Latest>,
-    /// Parameters of sources that are held for some time, in the order of elimination: see [`Arrow`].
+    /// Parameters of sources that are held temporarily, in the order of elimination: see [`Arrow`].
     held: Vec<bool>,
 }
 
-/// The latest states and their normal equations: a step that is taken is linearised next, and nothing is drawn twice.
+/// The latest states with normal equations. An accepted step is linearised next, without drawing anything
+/// twice.
 pub(super) type Latest = VecDeque<(State, Arrow)>;
 
 /// One source drawn on one image.
 struct Drawn {
     source: usize,
-    /// Its light and what its own parameters change: of a star [`OWN`], of a galaxy [`MOST_OWN`].
+    /// Columns of its light and of its changes by own parameters: [`OWN`] for a star, [`MOST_OWN`] for a
+    /// galaxy.
     own: Vec<Vec<f64>>,
-    /// Its derivatives by the parameters of the PSF; empty where these are not wanted.
+    /// Derivatives by the parameters of the PSF; empty if not wanted.
     by_psf: [Vec<f64>; PARAMETERS],
-    /// Its own parameters, and derivatives by them in terms of its own columns.
+    /// Own parameters, and derivatives by them as combinations of the own columns.
     chain: Vec<(usize, [f64; MOST_OWN])>,
-    /// The same of the parameters of the WCS and of the shift by colour.
+    /// Parameters of the WCS and of the shift by colour, with their derivatives as combinations of the own
+    /// columns.
     by_image: Vec<(usize, [f64; MOST_OWN])>,
     flux: f64,
 }
 
 /// The derivative of an image by a shared parameter, on all pixels of its region.
 struct Slope {
-    /// Number among the shared parameters.
+    /// Index among the shared parameters.
     at: usize,
     pixels: Vec<f64>,
 }
 
-/// Weighted sums over the pixels of one source, of its own columns with others.
+/// Weighted sums over the pixels of one source: products of its own columns with others.
 struct Sums {
-    /// With the slopes of the image, and at last with the residual.
+    /// Products with the slopes of the image, and last with the residual.
     image: Vec<[f64; MOST_OWN]>,
-    /// With itself and with those after it that are near.
+    /// Products with itself and with the later sources that are near.
     sources: Vec<(usize, Vec<[f64; MOST_OWN]>)>,
 }
 
@@ -82,12 +87,12 @@ impl<'a> Fit<'a> {
         Self::after(stage, loss, Latest::new())
     }
 
-    /// One that knows normal equations of the same stage.
+    /// A fit that already knows normal equations of the same stage.
     pub(super) fn after(stage: &'a Stage<'a>, loss: Loss, latest: Latest) -> Self {
         Self { stage, loss, latest: Mutex::new(latest), held: Vec::new() }
     }
 
-    /// Holds these sources and no others, beside what the stage holds. Normal equations that are known remain so.
+    /// Holds only these sources, besides what the stage holds. Known normal equations remain valid.
     pub(super) fn hold(&mut self, sources: &[usize]) {
         let Stage { layout, pattern, .. } = self.stage;
         self.held = vec![false; if sources.is_empty() { 0 } else { layout.shared }];
@@ -96,7 +101,7 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// The latest state, when the fit has ended.
+    /// The latest states and normal equations, after the fit has ended.
     pub(super) fn into_latest(self) -> Latest {
         self.latest.into_inner().expect("nobody panics with it")
     }
@@ -130,7 +135,7 @@ impl<'a> Fit<'a> {
         arrow
     }
 
-    /// Adds what is known of positions and motions beside the pixels.
+    /// Adds the priors of positions and motions.
     fn add_priors(&self, state: &[f64], arrow: &mut Arrow) {
         let layout = self.stage.layout;
         let mut add = |source: usize, at: usize, sigma: f64| {
@@ -176,7 +181,7 @@ impl<'a> Fit<'a> {
         cost
     }
 
-    /// The slopes of an image's free shared parameters: those of the sky, and zeros of the others.
+    /// Slopes of an image's free shared parameters: those of the sky, and zeros for all others.
     fn slopes(&self, image: usize) -> Vec<Slope> {
         let (scene, layout, region) = (self.stage.scene, self.stage.layout, &self.stage.fields[image].region);
         let of = &scene.images[image];
@@ -199,7 +204,7 @@ impl<'a> Fit<'a> {
         all.filter(|&at| !self.stage.held[at]).map(slope).collect()
     }
 
-    /// Draws all sources of an image, and adds their light and what it adds to the slopes.
+    /// Draws all sources of an image, and adds them to the light and to the slopes.
     fn draw_all(&self, image: usize, state: &[f64], light: &mut [f64], slopes: &mut [Slope]) -> Vec<Drawn> {
         let (layout, of) = (self.stage.layout, &self.stage.scene.images[image]);
         let psf = layout.psfs[of.psf] - layout.shared;
@@ -232,7 +237,7 @@ impl<'a> Fit<'a> {
         all
     }
 
-    /// Model less data on the region of an image.
+    /// Model minus data on the region of an image.
     pub(super) fn residual(&self, image: usize, state: &[f64]) -> Vec<f64> {
         let mut residual = self.sky(image, state);
         self.draw_all(image, state, &mut residual, &mut []);
@@ -256,7 +261,7 @@ impl<'a> Fit<'a> {
         self.stage.layout.profile(self.stage.scene, self.stage.scene.images[image].psf, state).renderer()
     }
 
-    /// Draws a source, with its derivatives by the PSF if they are asked for.
+    /// Draws a source, with its derivatives by the PSF if `by_psf` is set.
     fn draw(&self, image: usize, stamp: &Stamp, renderer: &Renderer, state: &[f64], by_psf: bool) -> Drawn {
         let (scene, layout) = (self.stage.scene, self.stage.layout);
         let of = &scene.images[image];
@@ -275,7 +280,7 @@ impl<'a> Fit<'a> {
             columns
         };
         let mut chain = vec![(flux_at, column(0, 1.0))];
-        // On the plane of the sources.
+        // Displacements on the plane of the sources.
         let across = |by: [f64; 2]| along(multiply(&seen.by_source, by));
         chain.extend([(first, across([1.0, 0.0])), (first + 1, across([0.0, 1.0]))]);
         if let (Some(at), Some(track)) = (layout.motions[source], of.tracks.get(source)) {
@@ -337,7 +342,7 @@ impl<'a> Fit<'a> {
         sky
     }
 
-    /// Products of the slopes with each other and with the residual.
+    /// Adds the products of the slopes with each other and with the residual.
     fn add_shared(&self, slopes: &[Slope], residual: &[f64], weights: &[f64], arrow: &mut Arrow) {
         for (i, slope) in slopes.iter().enumerate() {
             let weighted: Vec<f64> = slope.pixels.iter().zip(weights).map(|(s, w)| s * w).collect();
@@ -352,7 +357,7 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// The chain rule for the products of a source.
+    /// Adds the products of a source by the chain rule.
     fn add_source(&self, drawn: &[Drawn], k: usize, sums: &Sums, slopes: &[Slope], arrow: &mut Arrow) {
         let layout = self.stage.layout;
         let (own, shared) = (&drawn[k], layout.total - layout.shared);
@@ -382,7 +387,7 @@ impl<'a> Fit<'a> {
 }
 
 fn along(by: &[f64; MOST_OWN], sums: &[f64; MOST_OWN]) -> f64 {
-    // Without an iterator: a call that is not inlined costs more than the sum.
+    // No iterator: a call that is not inlined costs more than the sum.
     let mut sum = 0.0;
     let mut k = 0;
     while k < MOST_OWN {
@@ -449,12 +454,12 @@ impl Problem for Fit<'_> {
     fn step(&self, state: &State, _: &Arrow, delta: &DVector<f64>) -> Option<State> {
         let mut next = self.stage.moved(state, delta);
         self.stage.keep_near(state.as_slice(), next.as_mut_slice());
-        // Where the only sources that move would leave their windows, they may stay inside by a smaller step.
+        // If all sources that move would leave their windows, a smaller step may keep them inside.
         (next != *state && self.stage.admits(next.as_slice())).then_some(next)
     }
 
     fn shortened(&self, state: &State, system: &Arrow, tried: &State) -> Option<State> {
-        // The equations at the state that was tried: its cost has just been asked for.
+        // The equations at the tried state are known, because its cost was just computed.
         let there = self.linearize(tried);
         let step = tried - state;
         let sources = self.stage.scene.sources.len();
@@ -469,7 +474,7 @@ impl Problem for Fit<'_> {
         for (k, range) in system.parts().enumerate() {
             let [a, b] = slopes[blend[k]];
             if b > LEAST_OVERSHOT * a.abs() {
-                // Where the line through both slopes is zero.
+                // Zero of the line through both slopes.
                 let part = (a / (a - b)).clamp(0.0, 1.0);
                 for k in range {
                     next[k] = state[k] + part * step[k];

@@ -1,17 +1,17 @@
-//! Weighted sums over pixels, in loops that are compiled for several kinds of machine.
+//! Weighted sums over pixels, in loops that are compiled for several instruction sets.
 
 use super::region::Segment;
 use crate::simd::{Work, vectorized};
 
-/// Sums that are kept at once.
+/// Number of partial sums that are kept at once.
 const LANES: usize = 8;
-/// Most columns of a source's own: of a galaxy.
+/// Maximum number of own columns of a source: those of a galaxy.
 pub(super) const MOST_OWN: usize = super::galaxy::OWN;
 
-/// Pixels side by side: place of the first in the region, in a stamp, and how many.
+/// Consecutive pixels: index of the first in the region, index of the first in a stamp, and number of pixels.
 pub(super) type Span = [usize; 3];
 
-/// All of a stamp as one stretch per segment.
+/// All pixels of a stamp, as one span per segment.
 pub(super) fn stretches(segments: &[Segment]) -> Vec<Span> {
     let mut before = 0;
     let one = |s: &Segment| {
@@ -40,7 +40,7 @@ pub(super) struct Weighted<'a> {
 impl Work for Weighted<'_> {
     type Output = Vec<Vec<f64>>;
 
-    #[allow(clippy::inline_always)] // As its trait asks: it is compiled for the instructions of this machine.
+    #[allow(clippy::inline_always)] // As `Work` requires: it is compiled for the instructions of this machine.
     #[inline(always)]
     fn call(self) -> Vec<Vec<f64>> {
         let mut all = self.columns.to_vec();
@@ -58,23 +58,26 @@ impl Work for Weighted<'_> {
     }
 }
 
-/// Products of a source's weighted columns with others, over stretches: place in the others, in the source, and length.
+/// Products of a source's weighted columns with other columns over spans: index in the other columns, index
+/// in the source, and length.
 pub(super) struct Products<'a> {
     pub weighted: &'a [Vec<f64>],
     pub columns: &'a [&'a [f64]],
     pub stretches: &'a [Span],
 }
 
-/// Columns that are multiplied at once by another, of which pixels are then loaded once: all of a star.
+/// Number of own columns that are multiplied by another column at once, so that its pixels are loaded once:
+/// all columns of a star.
 const AT_ONCE: usize = 3;
 
-/// Sums for each of some columns.
+/// Partial sums for each of these columns.
 type Lanes = [[f64; LANES]; AT_ONCE];
 
 impl Products<'_> {
-    /// For each of the others the sums with all columns of the source.
+    /// For each of the other columns, the sums of its products with all columns of the source.
     pub(super) fn sums(self) -> Vec<[f64; MOST_OWN]> {
-        // Apart from where they are added up: the compiler would not keep lanes together that it sees added to each other.
+        // Separate from the final addition: the compiler would not keep lanes in one register if it saw them
+        // added to each other.
         let lanes = vectorized(self);
         let of_all = |lanes: &[Lanes; _]| {
             let sum = |k: usize| total(&lanes[k / AT_ONCE][k % AT_ONCE]);
@@ -87,7 +90,7 @@ impl Products<'_> {
 impl Work for Products<'_> {
     type Output = Vec<[Lanes; MOST_OWN.div_ceil(AT_ONCE)]>;
 
-    #[allow(clippy::inline_always)] // As its trait asks.
+    #[allow(clippy::inline_always)] // Required by the trait `Work`.
     #[inline(always)]
     fn call(self) -> Self::Output {
         let mut all = vec![[[[0.0; LANES]; AT_ONCE]; _]; self.columns.len()];
@@ -101,12 +104,12 @@ impl Work for Products<'_> {
     }
 }
 
-/// Products of three columns with another over stretches.
-#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
+/// Products of three columns with another column over spans.
+#[allow(clippy::inline_always)] // Part of a loop that is compiled for several instruction sets.
 #[inline(always)]
 fn products([a, b, c]: [&[f64]; AT_ONCE], other: &[f64], stretches: &[Span]) -> Lanes {
     let mut sums = [[0.0; LANES]; AT_ONCE];
-    // Without iterators: a call of one that is not inlined would be compiled for any machine.
+    // No iterators: a call that is not inlined would be compiled for the baseline instruction set.
     for &[at, from, len] in stretches {
         let mut k = 0;
         while k + LANES <= len {
@@ -117,7 +120,8 @@ fn products([a, b, c]: [&[f64]; AT_ONCE], other: &[f64], stretches: &[Span]) -> 
             k += LANES;
         }
         if k < len && at.min(from) + len >= LANES {
-            // The last lanes of the stretch, of which those that are done, or before it, count 0.
+            // The last lanes of the span. Lanes that are already summed, or before the span, are multiplied
+            // by 0.
             let (part, pixels) = (&LAST[len - k], &other[at + len - LANES..at + len]);
             let (mut masked, first, mut lane) = ([0.0; LANES], from + len - LANES, 0);
             while lane < LANES {
@@ -140,7 +144,7 @@ fn products([a, b, c]: [&[f64]; AT_ONCE], other: &[f64], stretches: &[Span]) -> 
     sums
 }
 
-#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
+#[allow(clippy::inline_always)] // Part of a loop that is compiled for several instruction sets.
 #[inline(always)]
 fn add_products(sums: &mut [f64; LANES], a: &[f64], b: &[f64]) {
     let (a, b, mut lane) = (&a[..LANES], &b[..LANES], 0);
@@ -150,7 +154,7 @@ fn add_products(sums: &mut [f64; LANES], a: &[f64], b: &[f64]) {
     }
 }
 
-/// Ones for so many of the last lanes, and zeros.
+/// Masks by a number of lanes: ones for this number of last lanes, zeros for the others.
 const LAST: [[f64; LANES]; LANES] = {
     let mut masks = [[0.0; LANES]; LANES];
     let mut count = 0;
@@ -165,13 +169,13 @@ const LAST: [[f64; LANES]; LANES] = {
     masks
 };
 
-/// The product of two columns.
+/// The dot product of two columns.
 pub(super) struct Dot<'a>(pub &'a [f64], pub &'a [f64]);
 
 impl Work for Dot<'_> {
     type Output = f64;
 
-    #[allow(clippy::inline_always)] // As its trait asks.
+    #[allow(clippy::inline_always)] // Required by the trait `Work`.
     #[inline(always)]
     fn call(self) -> f64 {
         let (n, mut sums, mut k) = (self.0.len().min(self.1.len()), [0.0; LANES], 0);
@@ -187,7 +191,7 @@ impl Work for Dot<'_> {
     }
 }
 
-#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
+#[allow(clippy::inline_always)] // Part of a loop that is compiled for several instruction sets.
 #[inline(always)]
 fn total(lanes: &[f64; LANES]) -> f64 {
     let (mut sum, mut lane) = (0.0, 0);
@@ -205,12 +209,12 @@ mod tests {
     #[test]
     fn products_are_those_of_every_pixel_once() {
         let column = |k: usize| (0..60).map(|i| ((i * 7 + k * 5) % 13) as f64 - 6.0).collect::<Vec<f64>>();
-        // As many own columns as a star has, and a galaxy.
+        // As many own columns as a star has, and as a galaxy has.
         for count in [3, MOST_OWN] {
             let weighted: Vec<Vec<f64>> = (0..count).map(column).collect();
             let others = [column(20), column(21)];
             let columns: Vec<&[f64]> = others.iter().map(|c| &c[..]).collect();
-            // Of every length, at the beginning and the end of columns too.
+            // Spans of every length, also at the beginning and the end of columns.
             for len in 0..=40 {
                 for stretches in
                     [vec![[0, 2, len]], vec![[20, 0, len], [3, 5, 1]], vec![[60 - len, 60 - len, len]]]

@@ -1,21 +1,22 @@
-//! Profiles of the point-spread function, integrated over pixels, with their derivatives.
+//! Profiles of the point-spread function and their derivatives, integrated over pixels.
 //!
-//! The light of a star at the origin has the density `f(u²)` with `u² = xᵀ S x`: Moffat's `(n-1)/(π rd²) (1 + u²)⁻ⁿ`
-//! or the Gaussian `1/(2π σ²) exp(-u²/2)`. S is that of a circle of radius r stretched by the traceless matrix of e1 and
-//! e2, `S = r⁻² exp(-[[e1, e2], [e2, -e1]])`: positive whatever they are, of one area, and smooth where it is round.
-//! The exponent is `n = 1 + exp(ν)`, the radius `exp(ρ)`, so no bound has to be kept.
+//! The light of a star at the origin has the density `f(u²)` with `u² = xᵀ S x`: Moffat's
+//! `(n-1)/(π rd²) (1 + u²)⁻ⁿ` or the Gaussian `1/(2π σ²) exp(-u²/2)`. S is that of a circle of radius r
+//! stretched by the traceless matrix of e1 and e2, `S = r⁻² exp(-[[e1, e2], [e2, -e1]])`. It is positive
+//! definite for all e1 and e2, its area does not depend on them, and it is smooth where the profile is round.
+//! The exponent is `n = 1 + exp(ν)`, the radius `exp(ρ)`, so the parameters need no bounds.
 //!
-//! Pixels are integrated by Gauss-Legendre quadrature with as many nodes as the profile needs at that distance for an
-//! error of some part of its peak ([`Accuracy`]).
-#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+//! Pixels are integrated by Gauss-Legendre quadrature. The number of nodes depends on the distance from the
+//! star, so that the error is at most a given fraction of the peak ([`Accuracy`]).
+#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several instruction sets: `vectorized`.
 
 use super::quadrature::{GAUSS, MOST_NODES};
 use crate::simd::{Work, vectorized};
 
-/// Errors of a pixel that are allowed, as parts of the profile's highest value.
+/// Allowed errors of a pixel, as fractions of the profile's highest value.
 const ACCURACIES: [f64; 4] = [1e-4, 1e-5, 1e-6, 1e-7];
 
-/// The error of a pixel that is allowed.
+/// Allowed error of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accuracy(usize);
 
@@ -25,7 +26,8 @@ impl Accuracy {
     /// The largest error.
     pub const COARSEST: Self = Self(0);
 
-    /// An error that is no larger than this part of the profile's highest value, as far as there is one.
+    /// Accuracy with an error of at most this fraction of the profile's highest value, or the finest
+    /// accuracy.
     pub fn of(part: f64) -> Self {
         let finer = ACCURACIES.iter().take_while(|accuracy| **accuracy > part).count();
         Self(finer.min(Self::FINEST.0))
@@ -35,45 +37,46 @@ impl Accuracy {
 /// The kind of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Moffat's.
+    /// Moffat profile.
     Moffat,
-    /// Gauss's.
+    /// Gaussian profile.
     Gaussian,
 }
 
-/// Number of a profile's parameters: ρ (log of the radius), e1, e2, ν (log of the exponent less 1).
+/// Number of parameters of a profile: ρ (log of the radius), e1, e2, ν (log of the exponent minus 1).
 pub const PARAMETERS: usize = 4;
-/// Number of ν among them.
+/// Index of ν among the parameters.
 pub(super) const EXPONENT: usize = 3;
 
 /// A profile.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Profile {
-    /// Its kind.
+    /// The kind of the profile.
     pub kind: Kind,
     /// ρ, e1, e2, ν.
     pub parameters: [f64; PARAMETERS],
 }
 
-/// Pixels of one row, side by side: the offset of the first from the star, and how many.
+/// Consecutive pixels of one row, relative to a star.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run {
-    /// From the star to the centre of the first pixel, along x.
+    /// Offset of the centre of the first pixel from the star, along x.
     pub x: f64,
-    /// From the star to the row.
+    /// Offset of the row from the star, along y.
     pub y: f64,
-    /// How many.
+    /// Number of pixels.
     pub len: usize,
 }
 
-/// Columns of [`Renderer::render`]: the light, its derivatives by the star's x and y, and by the parameters.
+/// Number of columns of [`Renderer::render`]: the light, its derivatives by the star's x and y, and by the
+/// parameters.
 pub const COLUMNS: usize = 3 + PARAMETERS;
 
-/// Shape in the form that a pixel needs.
+/// Shape in the form needed for a pixel.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     kind: Kind,
-    /// S by xx, xy, yy, and its derivatives by e1 and e2.
+    /// Elements xx, xy, yy of S, and of its derivatives by e1 and e2.
     s: [f64; 3],
     by_e1: [f64; 3],
     by_e2: [f64; 3],
@@ -81,7 +84,8 @@ struct Shape {
     n: f64,
 }
 
-/// A symmetric matrix `exp([[e1, e2], [e2, -e1]])` of determinant 1, by xx, xy, yy, and its derivatives.
+/// The symmetric matrix `exp([[e1, e2], [e2, -e1]])` of determinant 1 and its derivatives, as elements xx,
+/// xy, yy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stretch {
     pub matrix: [f64; 3],
@@ -108,12 +112,12 @@ impl Profile {
         self.parameters[0].exp()
     }
 
-    /// The exponent n; of a Gaussian it has no meaning.
+    /// The exponent n; it has no meaning for a Gaussian.
     pub fn exponent(&self) -> f64 {
         1.0 + self.parameters[3].exp()
     }
 
-    /// Full width at half maximum of the profile, pixels: the mean one of an ellipse.
+    /// Full width at half maximum, pixels; for an ellipse, the geometric mean of both axes.
     pub fn fwhm(&self) -> f64 {
         match self.kind {
             Kind::Moffat => 2.0 * self.radius() * (2.0_f64.powf(1.0 / self.exponent()) - 1.0).sqrt(),
@@ -121,7 +125,7 @@ impl Profile {
         }
     }
 
-    /// Axis ratio: of the minor to the major axis.
+    /// Ratio of the minor to the major axis.
     pub(super) fn axis_ratio(&self) -> f64 {
         (-self.parameters[1].hypot(self.parameters[2])).exp()
     }
@@ -131,7 +135,7 @@ impl Profile {
         self.shape().norm
     }
 
-    /// Distance at which the density falls below a part of its peak, along the major axis.
+    /// Distance along the major axis at which the density falls to the fraction `part` of its peak.
     pub fn reach(&self, part: f64) -> f64 {
         if part >= 1.0 {
             return 0.0;
@@ -162,7 +166,7 @@ impl Profile {
         }
     }
 
-    /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
+    /// Squared distances beyond which one node per axis is enough, two nodes are enough, and so on.
     fn thresholds(&self, accuracy: f64) -> Thresholds {
         let (minor, major) =
             (self.radius() * self.axis_ratio().sqrt(), self.radius() / self.axis_ratio().sqrt());
@@ -171,7 +175,8 @@ impl Profile {
                 let n = self.exponent();
                 (minor, Box::new(move |d2| (1.0 + d2 / (major * major)).powf(-n) * (1.0 + 0.5 * n * n)))
             }
-            // Entire, but as hard to integrate near the star as what has a pole a little way out.
+            // A Gaussian has no pole, but near the star it is as hard to integrate as a function with a pole
+            // nearby.
             Kind::Gaussian => (
                 1.5 * minor,
                 Box::new(move |d2: f64| {
@@ -195,40 +200,41 @@ impl Profile {
                 let middle = 0.5 * (low + high);
                 if error(middle) < accuracy { high = middle } else { low = middle }
             }
-            // Half a pixel's diagonal nearer than its centre is its corner.
+            // A pixel extends half a pixel towards the star from its centre.
             *threshold = (high + 0.5).powi(2);
         }
         thresholds
     }
 
-    /// Made ready for many stars.
+    /// Prepares the profile for rendering many stars.
     pub fn renderer(&self) -> Renderer {
         Renderer { shape: self.shape() }
     }
 
-    /// How finely the pixels of its stars are to be divided.
+    /// Numbers of quadrature nodes for the pixels of stars with this profile.
     pub fn nodes(&self) -> Nodes {
         Nodes(ACCURACIES.map(|accuracy| self.thresholds(accuracy)))
     }
 }
 
-/// Numbers of nodes per axis of a pixel, by its distance from a star and the accuracy.
+/// Numbers of nodes per axis of a pixel, by its distance from the star and the accuracy.
 #[derive(Debug, Clone, Copy)]
 pub struct Nodes([Thresholds; ACCURACIES.len()]);
 
-/// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
+/// Squared distances beyond which one node per axis is enough, two nodes are enough, and so on.
 pub(super) type Thresholds = [f64; MOST_NODES];
 
 impl Nodes {
-    /// Of all pixels of runs, each less 1.
+    /// Numbers of nodes per axis, minus 1, of all pixels of runs.
     pub fn of(&self, runs: &[Run], accuracy: Accuracy) -> Vec<u8> {
         nodes_of(runs, &self.0[accuracy.0])
     }
 }
 
-/// Numbers of nodes per axis of all pixels of runs, each less 1. A star that moves a little still has enough.
+/// Numbers of nodes per axis, minus 1, of all pixels of runs. They are still enough if the star moves a
+/// little.
 pub(super) fn nodes_of(runs: &[Run], thresholds: &Thresholds) -> Vec<u8> {
-    /// The star may be so much nearer.
+    /// Distance in pixels by which the star may move nearer.
     const MARGIN: f64 = 0.3;
     let farther = |threshold: f64| if threshold > 0.0 { (threshold.sqrt() + MARGIN).powi(2) } else { 0.0 };
     let limits = thresholds.map(farther);
@@ -243,15 +249,15 @@ pub(super) fn nodes_of(runs: &[Run], thresholds: &Thresholds) -> Vec<u8> {
     nodes
 }
 
-/// Tables that all stars of one profile share.
+/// Shape that all stars of one profile share.
 #[derive(Debug, Clone, Copy)]
 pub struct Renderer {
     shape: Shape,
 }
 
 impl Renderer {
-    /// The light of a star of flux 1 in runs of pixels with these [`Nodes`], with derivatives: columns one after the other, each as long as
-    /// all runs; those that are not wanted stay empty.
+    /// Renders a star of flux 1 on runs of pixels with these [`Nodes`], with derivatives. Each column is as
+    /// long as all runs together; columns of derivatives that are not wanted stay empty.
     pub fn render(
         &self,
         runs: &[Run],
@@ -276,7 +282,7 @@ impl Renderer {
     }
 }
 
-/// Derivatives that follow from sums over the nodes.
+/// Computes the derivatives by ρ and ν from sums over the nodes.
 fn finish(exponent: f64, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
     let [light, _, _, by_rho, _, _, by_nu] = columns;
     if wanted[0] {
@@ -292,7 +298,7 @@ fn finish(exponent: f64, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; CO
     }
 }
 
-/// Pixels of runs by the number of nodes per axis, less 1.
+/// Groups pixels of runs by the number of nodes per axis, minus 1.
 pub(super) fn by_nodes(runs: &[Run], nodes: &[u8]) -> [Pixels; MOST_NODES] {
     let mut counts = [0; MOST_NODES];
     for kind in nodes {
@@ -303,7 +309,7 @@ pub(super) fn by_nodes(runs: &[Run], nodes: &[u8]) -> [Pixels; MOST_NODES] {
     for run in runs {
         let mut rest = &nodes[first..first + run.len];
         while let Some(kind) = rest.first() {
-            // Most pixels side by side are of one kind.
+            // Most consecutive pixels have the same number of nodes.
             let same = rest.iter().take_while(|other| *other == kind).count();
             let begin = run.len - rest.len();
             let pixels = &mut kinds[usize::from(*kind)];
@@ -317,7 +323,7 @@ pub(super) fn by_nodes(runs: &[Run], nodes: &[u8]) -> [Pixels; MOST_NODES] {
     kinds
 }
 
-/// Pixels, counted from the star, that are integrated with one number of nodes, and their places in the columns.
+/// Pixels with the same number of nodes: their offsets from the star, and their indices in the columns.
 pub(super) struct Pixels {
     pub x: Vec<f64>,
     pub y: Vec<f64>,
@@ -330,7 +336,7 @@ impl Pixels {
         Self { x: Vec::with_capacity(whole), y: Vec::with_capacity(whole), at: Vec::with_capacity(count) }
     }
 
-    /// Repeats places so that they fill whole lanes.
+    /// Pads the offsets with zeros to whole lanes.
     pub(super) fn fill_lanes(&mut self) {
         let whole = self.at.len().next_multiple_of(LANES);
         self.x.resize(whole, 0.0);
@@ -346,7 +352,7 @@ struct Integral<'a> {
     columns: &'a mut [Vec<f64>; COLUMNS],
 }
 
-/// Pixels that are held in registers at once.
+/// Number of pixels that are held in registers at once.
 pub(super) const LANES: usize = 8;
 
 impl Work for Integral<'_> {
@@ -380,7 +386,7 @@ impl Integral<'_> {
             for (&v, &wy) in places.iter().zip(weights) {
                 for (&u, &wx) in places.iter().zip(weights) {
                     let weight = wx * wy * norm;
-                    // One column of sums after the other: the lanes of each become one register.
+                    // The lanes of each column of sums become one register.
                     #[allow(clippy::needless_range_loop)]
                     for lane in 0..LANES {
                         let (x, y) = (xs[lane] + u, ys[lane] + v);
@@ -406,7 +412,7 @@ impl Integral<'_> {
                     }
                 }
             }
-            // Most pixels lie side by side in the columns too.
+            // Most of these pixels are also consecutive in the columns.
             let first = self.pixels.at[done];
             let together = lanes == LANES && self.pixels.at[done + LANES - 1] == first + LANES - 1;
             for (k, (column, sum)) in self.columns.iter_mut().zip(&sums).enumerate() {
@@ -431,16 +437,17 @@ impl Integral<'_> {
     }
 }
 
-/// Natural logarithm of a normal number, to 1e-15; the scheme of Tang 1990 (ACM Trans. Math. Softw. 16, 378).
+/// Natural logarithm of a positive normal number, to 1e-15; the scheme of Tang 1990 (ACM Trans. Math. Softw.
+/// 16, 378).
 #[inline(always)]
 fn ln(x: f64) -> f64 {
     const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
     const ONE: u64 = 0x3ff0_0000_0000_0000;
     const MANTISSA: u64 = 0x000f_ffff_ffff_ffff;
-    /// One over the odd numbers from 3.
+    /// Reciprocals of the odd numbers from 3.
     #[rustfmt::skip]
     const ODD: [f64; 9] = [1.0 / 3.0, 1.0 / 5.0, 1.0 / 7.0, 1.0 / 9.0, 1.0 / 11.0, 1.0 / 13.0, 1.0 / 15.0, 1.0 / 17.0, 1.0 / 19.0];
-    /// 2⁵²: its lowest bits are those of a whole number added to it.
+    /// 2⁵²: the lowest bits of its sum with a whole number are those of the whole number.
     const WHOLE: u64 = 0x4330_0000_0000_0000;
     let bits = x.to_bits().wrapping_add(ONE - SQRT_HALF);
     let exponent = f64::from_bits((bits >> 52) | WHOLE) - (4_503_599_627_370_496.0 + 1023.0);
@@ -449,7 +456,7 @@ fn ln(x: f64) -> f64 {
     let t = f / (2.0 + f);
     let z = t * t;
     let (mut series, mut k) = (0.0, ODD.len());
-    // Without iterators: a call of one that is not inlined would be compiled for any machine.
+    // No iterators: a call that is not inlined would be compiled for the baseline instruction set.
     while k > 0 {
         k -= 1;
         series = z * (ODD[k] + series);
@@ -457,12 +464,12 @@ fn ln(x: f64) -> f64 {
     exponent * std::f64::consts::LN_2 + 2.0 * t * (1.0 + series)
 }
 
-/// Exponential of a number that is not positive, to 1e-15; 0 far below.
+/// Exponential of a number that is not positive, to 1e-15; nearly 0 for numbers far below 0.
 #[inline(always)]
 pub(super) fn exp(x: f64) -> f64 {
-    /// Added to a number it leaves it rounded in its lowest bits.
+    /// Adding this constant rounds a number to a whole number in the lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    /// One over those of 0 to 11.
+    /// Reciprocals of the factorials of 0 to 11.
     #[rustfmt::skip]
     const FACTORIALS: [f64; 12] = [
         1.0, 1.0, 1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0, 1.0 / 120.0, 1.0 / 720.0, 1.0 / 5040.0, 1.0 / 40320.0,

@@ -1,9 +1,9 @@
 //! Nodes of Gauss-Legendre quadrature over a pixel.
 
-/// Most nodes per axis of a pixel.
+/// Maximum number of nodes per axis of a pixel.
 pub(super) const MOST_NODES: usize = 10;
 
-/// Nodes and weights of Gauss-Legendre quadrature over a pixel, -1/2 to 1/2, by their number.
+/// Nodes and weights of Gauss-Legendre quadrature over a pixel from -1/2 to 1/2. Entry k has k + 1 nodes.
 #[rustfmt::skip]
 pub(super) const GAUSS: [(&[f64], &[f64]); MOST_NODES] = [
     (&[0.0],

@@ -1,4 +1,4 @@
-//! The pixels of an image that are fitted: the union of windows, row after row, without those that are bad.
+//! The fitted pixels of an image: the union of windows, row after row, without bad pixels.
 
 /// A box of columns x0 to x1 - 1 and rows y0 to y1 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Pixels within a distance of a place along either axis, as far as the image goes; `None` if it does not reach.
+    /// Pixels of the image within a distance `half` of a position along either axis; `None` if there are
+    /// none.
     pub fn about([x, y]: [f64; 2], half: f64, [width, height]: [usize; 2]) -> Option<Self> {
         let span = |v: f64, side: usize| {
             let first = (v - half).round().max(0.0);
@@ -25,25 +26,25 @@ impl Window {
         Some(Self { x0: x.0, x1: x.1, y0: y.0, y1: y.1 })
     }
 
-    /// Whether both have a pixel in common.
+    /// Whether the two windows have a pixel in common.
     pub fn meets(&self, other: &Self) -> bool {
         self.x0 < other.x1 && other.x0 < self.x1 && self.y0 < other.y1 && other.y0 < self.y1
     }
 
-    /// Whether a place is in it.
+    /// Whether a position is inside the window.
     pub fn contains(&self, [x, y]: [f64; 2]) -> bool {
         let inside = |v: f64, a: usize, b: usize| v >= a as f64 - 0.5 && v < b as f64 - 0.5;
         inside(x, self.x0, self.x1) && inside(y, self.y0, self.y1)
     }
 }
 
-/// Pixels of one row side by side.
+/// Consecutive pixels of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub y: usize,
     pub x: usize,
     pub len: usize,
-    /// Place of the first among all pixels of the region.
+    /// Index of the first pixel among all pixels of the region.
     pub at: usize,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Segment {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Region {
     segments: Vec<Segment>,
-    /// First segment of each row, and one after the last.
+    /// Index of the first segment of each row, and one after the last.
     rows: Vec<usize>,
     pub data: Vec<f64>,
     /// Inverse variances.
@@ -59,7 +60,7 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// The good pixels of windows.
+    /// Collects the good pixels of windows.
     pub(super) fn new(
         data: &[f64],
         variance: &[f64],
@@ -106,12 +107,12 @@ impl Region {
         self.data.len()
     }
 
-    /// All its pixels.
+    /// All pixels of the region.
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Its pixels in a window.
+    /// Pixels of the region in a window.
     pub(super) fn within(&self, window: &Window) -> Vec<Segment> {
         let mut inside = Vec::new();
         let last = window.y1.min(self.rows.len().saturating_sub(1));
@@ -127,7 +128,7 @@ impl Region {
     }
 }
 
-/// Stretches that two lists of segments of one region share: place in the region, in either list, and length.
+/// Overlaps of two lists of segments of one region: index in the region, offset in each list, and length.
 pub(super) fn shared(a: &[Segment], b: &[Segment]) -> Vec<[usize; 4]> {
     let (mut i, mut j, mut before) = (0, 0, [0, 0]);
     let mut out = Vec::new();

@@ -1,12 +1,13 @@
-//! Two images aligned by the agreement of their pixels, without sources: for nebulae, galaxies and crowded fields.
+//! Alignment of two images by the agreement of their pixels, without sources: for nebulae, galaxies and
+//! crowded fields.
 //!
-//! `gain · reference(T(pixel)) + offset` is fitted to the image by Gauss-Newton (Lucas & Kanade 1981, IJCAI, 674),
-//! from coarse levels of a pyramid, where a search by correlation finds the basin, to the full scale. Both pictures are
-//! smoothed a little, so that interpolation between noisy pixels does not prefer some shifts to others. The sharper one
-//! is smoothed more until both have the same width, which is one more parameter of the fit: the variance of the
-//! Gaussian between them.
+//! `gain · reference(T(pixel)) + offset` is fitted to the image by Gauss-Newton (Lucas & Kanade 1981, IJCAI,
+//! 674). The fit starts at coarse levels of a pyramid, where a search by correlation finds the approximate
+//! transformation, and ends at the full scale. Both pictures are smoothed a little, because interpolation
+//! between noisy pixels would prefer some shifts to others. The sharper picture is smoothed more until both
+//! have the same width. The variance of the Gaussian between them is one more parameter of the fit.
 //!
-//! The covariance is that of independent noise in the pixels, carried through the smoothing:
+//! The covariance is that of independent noise in the pixels, propagated through the smoothing:
 //! `A⁻¹ (Σ V(p) g(p) g(p)ᵀ) A⁻¹`, where `A = JᵀWJ` and g are the smoothed rows of `WJ`.
 
 mod level;
@@ -24,7 +25,8 @@ use crate::monitor::{Monitor, checkpoint};
 
 pub use self::picture::Picture;
 
-/// Levels are halved while their shorter side has at least twice so many pixels.
+/// Smallest side of a level in pixels: a level is halved while its shorter side has at least twice this
+/// number.
 const SMALLEST_SIDE: usize = 24;
 /// Levels with fewer pixels than this are searched by correlation.
 const SEARCHED_PIXELS: usize = 4096;
@@ -32,29 +34,29 @@ const SEARCHED_PIXELS: usize = 4096;
 const SMOOTHING: f64 = 1.0;
 /// Widths are matched when the Gaussian between them has less than this variance, in squared pixels.
 const MATCHED: f64 = 0.02;
-/// Times the widths are matched at most.
+/// Maximum number of rounds in which the widths are matched.
 const MATCHING_ROUNDS: usize = 5;
-/// A picture is never smoothed by more than this variance to match the other.
+/// Largest variance, in squared pixels, with which a picture is smoothed to match the other.
 const LARGEST_SMOOTHING: f64 = 64.0;
-/// At least so many pixels have to be compared.
+/// Minimum number of pixels to be compared.
 const LEAST_PIXELS: usize = 64;
-/// The images agree when the gain is so many of its standard errors above zero.
+/// Minimum ratio of the gain to its standard error for images that agree.
 const LEAST_AGREEMENT: f64 = 5.0;
 
-/// How [`register`] works.
+/// Options of [`register`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RegisterOptions {
     /// Movements that are fitted.
     pub freedom: Freedom,
     /// Loss of the residuals in units of their scale.
     pub loss: Loss,
-    /// Whether widths are matched.
+    /// Whether the widths of the pictures are matched.
     pub match_psf: bool,
-    /// Whether a search by correlation comes first.
+    /// Whether a search by correlation precedes the fit.
     pub search: bool,
-    /// Steps at every level at most.
+    /// Maximum number of steps at every level.
     pub max_iterations: usize,
-    /// From pixels of the image to those of the reference, as far as it is known.
+    /// Initial transformation from pixels of the image to those of the reference.
     pub start: Affine,
 }
 
@@ -74,28 +76,30 @@ impl Default for RegisterOptions {
 /// An image aligned to a reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
-    /// From pixels of the image to those of the reference, both counted from the first.
+    /// Transformation from pixels of the image to those of the reference; the first pixel of both is 0.
     pub transform: Affine,
-    /// Parameters of the freedom, of a transform about the centre of the reference after the start.
+    /// Parameters of the freedom, for a transformation about the centre of the reference that follows the
+    /// start.
     pub parameters: Vec<f64>,
-    /// Their covariance.
+    /// Covariance of the parameters.
     pub covariance: DMatrix<f64>,
-    /// The image is gain times the reference and the offset.
+    /// Gain: the image is the gain times the reference plus the offset.
     pub gain: f64,
-    /// See `gain`.
+    /// Offset, see `gain`.
     pub offset: f64,
     /// Standard error of the gain.
     pub gain_error: f64,
-    /// Variance per axis, in squared pixels, of the Gaussian that makes the reference as wide as the image; below zero
-    /// where the image is the sharper one.
+    /// Variance per axis, in squared pixels, of the Gaussian that makes the reference as wide as the image;
+    /// negative if the image is the sharper one.
     pub blur: f64,
-    /// Robust variance of the residuals over what the noise of both explains; 1 where no noise was given.
+    /// Robust variance of the residuals divided by the variance expected from the noise of both pictures; 1
+    /// without given noise.
     pub chi2_dof: f64,
-    /// Pixels compared.
+    /// Number of compared pixels.
     pub pixels: usize,
-    /// Steps at the full scale.
+    /// Number of steps at the full scale.
     pub iterations: usize,
-    /// Whether the last steps converged.
+    /// Whether the last fit converged.
     pub converged: bool,
     /// Whether the images have anything in common.
     pub agrees: bool,
@@ -105,7 +109,7 @@ pub struct Registration {
 ///
 /// # Errors
 /// [`Error::Argument`] for pictures that contradict their sizes or a freedom that needs a camera,
-/// [`Error::Undetermined`] if hardly any pixels lie on each other, and [`Error::Interrupted`].
+/// [`Error::Undetermined`] if hardly any pixels overlap, and [`Error::Interrupted`].
 pub fn register(
     image: &Picture,
     reference: &Picture,
@@ -135,7 +139,7 @@ pub fn register(
         }
     }
     let found = finest([image, reference], mapping, &state, options, monitor)?;
-    // What the search found is part of the transform that is reported.
+    // The reported transformation includes the result of the search.
     Ok(rebased(found, mapping, options))
 }
 
@@ -171,7 +175,7 @@ fn pyramid(image: &Picture, reference: &Picture) -> Vec<[Picture; 2]> {
     levels
 }
 
-/// A start found by correlation at a level, in pixels of the full scale.
+/// Start found by correlation at a level, in pixels of the full scale.
 fn searched(image: &Picture, reference: &Picture, start: Affine, freedom: Freedom, factor: f64) -> Affine {
     // Pixel p of the level is factor (p + 1/2) - 1/2 of the full scale.
     let half = 0.5 * (factor - 1.0);
@@ -182,7 +186,7 @@ fn searched(image: &Picture, reference: &Picture, start: Affine, freedom: Freedo
     Affine { shift: [0, 1].map(|i| factor * found.shift[i] + half - matrix[i]), ..found }
 }
 
-/// Squares first, then the loss.
+/// Fits a level by least squares first, then with the loss.
 fn fitted(
     level: &mut Level,
     state: &State,
@@ -236,7 +240,7 @@ fn finest(
             break;
         }
     }
-    // With equal widths the model's derivatives are exact, and the blur counts for the covariance alone.
+    // With equal widths the model's derivatives are exact, and the blur affects only the covariance.
     let mut level = compared(pictures, smoothing, mapping, &state, false)?;
     let (state, steps, converged) = fitted(&mut level, &state, options, 1e-10, monitor)?;
     level.set_loss(options.loss, &state);
@@ -246,7 +250,7 @@ fn finest(
     Ok(Found { state, covariance, chi2_dof, pixels, iterations: iterations + steps, converged, blur })
 }
 
-/// The level of the full scale; an error if it compares hardly any pixel.
+/// The level of the full scale; an error if hardly any pixels are compared.
 fn compared(
     pictures: [&Picture; 2],
     smoothing: [f64; 2],
@@ -275,7 +279,7 @@ fn covariance(
     let left: f64 = kernels.iter().map(|k| noise_factor(k)).sum::<f64>() / 2.0;
     let information = level.information(state);
     let known = image.variance.is_some() && reference.variance.is_some();
-    // Noise of unsmoothed pixels over the variances that the weights were made of.
+    // Variance of unsmoothed pixels, relative to the variances from which the weights were made.
     let excess = level.scale * level.scale / left;
     let noise = if known { 1.0 } else { excess };
     let n = state.len();
@@ -294,7 +298,7 @@ fn covariance(
     (&inverse * middle * &inverse, if known { excess } else { 1.0 })
 }
 
-/// The inverse, with rows and columns of zeros where there is no information.
+/// The inverse, with rows and columns of zeros for parameters without information.
 fn pseudo_inverse(matrix: &DMatrix<f64>) -> DMatrix<f64> {
     let n = matrix.nrows();
     let scale: Vec<f64> = (0..n).map(|i| matrix[(i, i)].max(0.0).sqrt()).collect();
@@ -331,7 +335,7 @@ fn rebased(found: Found, mapping: Mapping, options: &RegisterOptions) -> Registr
     }
 }
 
-/// Parameters of the freedom that lead from the start to a transform.
+/// Parameters of the freedom that lead from the start to a transformation.
 fn parameters_after(transform: Affine, mapping: &Mapping) -> Vec<f64> {
     let [[a, b], [c, d]] = mapping.start.matrix;
     let det = a * d - b * c;
@@ -339,7 +343,7 @@ fn parameters_after(transform: Affine, mapping: &Mapping) -> Vec<f64> {
     let row =
         |[a, b]: [f64; 2]| [a * inverse[0][0] + b * inverse[1][0], a * inverse[0][1] + b * inverse[1][1]];
     let matrix = [row(transform.matrix[0]), row(transform.matrix[1])];
-    // The point that the start takes to the centre moves by the shift.
+    // The shift moves the point that the start maps to the centre.
     let [x, y] = [0, 1].map(|i| mapping.center[i] - mapping.start.shift[i]);
     let at = [inverse[0][0] * x + inverse[0][1] * y, inverse[1][0] * x + inverse[1][1] * y];
     let moved = transform.apply(at);

@@ -1,23 +1,28 @@
-//! An effective point-spread function that is given: samples of the light that a pixel gets, at several places of the image.
+//! Effective point-spread function given by samples of the light that a pixel receives, at several positions
+//! of the image.
 
 use super::profile::{COLUMNS, Run};
 use crate::error::{Error, Result};
 use crate::imaging::spline::Spline;
 
-/// Samples of a point-spread function, several per pixel, on a lattice of places; cubic splines between the samples, linear
-/// between the places. The pixel is part of it (Anderson & King 2000, PASP 112, 1360).
+/// Samples of a point-spread function, several per pixel, on a lattice of positions in the image.
+/// Interpolation is by cubic splines between samples, and linear between positions. The samples are
+/// integrated over the pixel (Anderson & King 2000, PASP 112, 1360).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampled {
     oversampling: [f64; 2],
     origin: [f64; 2],
     places: [Vec<f64>; 2],
-    /// At the places, row by row.
+    /// Splines at the positions, row by row.
     splines: Vec<Spline>,
 }
 
 impl Sampled {
-    /// Of grids of samples of one size (columns and rows), row by row, at all combinations of columns and rows of the image
-    /// (ascending); a pixel has so many samples along x and y, and the star is at the sample `origin`.
+    /// Builds a PSF from grids of samples at all combinations of columns and rows of the image, `places`
+    /// (ascending).
+    ///
+    /// The grids have one size (columns and rows), and are given row by row. A pixel has `oversampling`
+    /// samples along x and y, and the star is at the sample `origin`.
     ///
     /// # Errors
     /// If the numbers contradict each other or are not finite, or there is no light at the origin.
@@ -54,12 +59,12 @@ impl Sampled {
         Ok(sampled)
     }
 
-    /// Highest light of a pixel, in the middle of the lattice, of a star of flux 1.
+    /// Highest light of a pixel of a star of flux 1, for the grid in the middle of the lattice.
     pub fn peak(&self) -> f64 {
         self.splines[self.splines.len() / 2].at(self.origin).value
     }
 
-    /// The samples about a pixel, those of several grids taken together.
+    /// Samples for a star at a pixel, interpolated between the grids.
     pub(super) fn grid(&self, pixel: [f64; 2]) -> Grid {
         let (size, parts) = (self.splines[0].size(), self.parts(pixel));
         let sample = |i: usize| {
@@ -70,7 +75,7 @@ impl Sampled {
         Grid { samples, size, oversampling: self.oversampling, origin: self.origin }
     }
 
-    /// Pixels from the star to the farthest edge of the samples.
+    /// Distance from the star to the farthest edge of the samples, in pixels.
     pub(super) fn half(&self) -> f64 {
         let [width, height] = self.splines[0].size();
         let along = |k: usize, side: usize| {
@@ -79,7 +84,8 @@ impl Sampled {
         along(0, width).max(along(1, height))
     }
 
-    /// As [`Renderer::render`](super::profile::Renderer::render), of a star at a pixel; nothing beyond the samples.
+    /// Renders a star at a pixel as [`Renderer::render`](super::profile::Renderer::render) does, without
+    /// light beyond the samples.
     pub(super) fn render(&self, pixel: [f64; 2], runs: &[Run], columns: &mut [Vec<f64>; COLUMNS]) {
         let total = runs.iter().map(|run| run.len).sum();
         for column in &mut columns[..3] {
@@ -108,7 +114,7 @@ impl Sampled {
         }
     }
 
-    /// The grids about a pixel, and their parts.
+    /// Grids around a pixel, and their weights in the interpolation.
     fn parts(&self, pixel: [f64; 2]) -> Vec<(usize, f64)> {
         let along = |axis: usize| {
             let places = &self.places[axis];
@@ -129,23 +135,23 @@ impl Sampled {
     }
 }
 
-/// Samples of one place of an image, row by row.
+/// Samples at one position of an image, row by row.
 pub(super) struct Grid {
     pub samples: Vec<f64>,
     /// Columns and rows.
     pub size: [usize; 2],
     /// Samples per pixel along x and y.
     pub oversampling: [f64; 2],
-    /// The sample at the star.
+    /// Sample at the position of the star.
     pub origin: [f64; 2],
 }
 
 /// The moments of a star's light.
 pub(super) struct Moments {
     pub flux: f64,
-    /// In pixels from the star's place.
+    /// Centroid, in pixels from the star's position.
     pub middle: [f64; 2],
-    /// About the middle: xx, xy, yy, square pixels.
+    /// Covariance about the centroid: xx, xy, yy, square pixels.
     pub covariance: [f64; 3],
 }
 
@@ -167,7 +173,8 @@ impl Grid {
 }
 
 impl Moments {
-    /// Whether they are those of something like a Gaussian: noise in the wings may leave anything.
+    /// Whether the moments are those of a profile similar to a Gaussian; noise in the wings may give any
+    /// values.
     pub(super) fn are_sound(&self) -> bool {
         let [xx, xy, yy] = self.covariance;
         self.flux > 0.0 && xx > 0.0 && xx * yy > xy * xy
@@ -208,7 +215,7 @@ mod tests {
         let step = 1e-5;
         let numeric_y = (light([at[0], at[1] + step])[0] - light([at[0], at[1] - step])[0]) / (2.0 * step);
         assert!((by_y - numeric_y).abs() < 1e-6);
-        // Along x the places tell too, but hardly.
+        // Along x, the change between the positions contributes too, but little.
         let numeric_x = (light([at[0] + step, at[1]])[0] - light([at[0] - step, at[1]])[0]) / (2.0 * step);
         assert!((by_x - numeric_x).abs() < 5e-4);
         assert_eq!(light([50.0, 1.0]), [0.0; 3]);

@@ -1,4 +1,5 @@
-//! The start of an image whose WCS is free: where the light of its sources is, near where the WCS has it.
+//! Start of an image whose WCS is free: the position of the light of its sources, near the position that the
+//! WCS gives.
 
 use super::Scene;
 use super::freedom::{Affine, Freedom};
@@ -7,20 +8,21 @@ use super::register::picture::Picture;
 use crate::lsq::NormalEquations;
 use crate::lsq::robust::median;
 
-/// Shifts are looked for up to so many pixels.
+/// Largest shift that is tried, in pixels.
 const REACH: f64 = 10.0;
-/// Rotations are looked for up to this angle, radians.
+/// Largest rotation that is tried, in radians.
 const LARGEST_ANGLE: f64 = 0.12;
-/// At most so many sources are looked for, the brightest.
+/// Maximum number of sources that are used, the brightest first.
 const MOST_SOURCES: usize = 60;
-/// One source counts for at most so many times the noise: no artefact outweighs the others.
+/// Largest contribution of one source, in units of the noise. It prevents an artefact from outweighing the
+/// other sources.
 const MOST_LIGHT: f64 = 30.0;
-/// Another place is taken if there is so much more light than at the start.
+/// Ratio of the light at another position to that at the start above which the other position is accepted.
 const ADVANTAGE: f64 = 1.15;
-/// Steps from places to the parameters of the WCS.
+/// Number of steps of the fit of the WCS parameters to positions.
 const STEPS: usize = 6;
 
-/// Moves the WCS of an image in a state to where the light is, if that is clearly elsewhere.
+/// Moves the WCS of an image in a state to the position of the light, if that differs clearly from the start.
 pub(super) fn place(
     scene: &Scene<'_>,
     layout: &Layout,
@@ -59,7 +61,7 @@ pub(super) fn place(
     }
 }
 
-/// All transforms that are tried.
+/// All transformations that are tried.
 fn turns(freedom: Freedom, sources: &[(usize, [f64; 2])], center: [f64; 2], width: f64) -> Vec<Affine> {
     let step = (0.4 * width).max(1.0);
     let steps = (REACH / step).ceil() as i32;
@@ -86,7 +88,7 @@ fn moved(turn: &Affine, center: [f64; 2], pixel: [f64; 2]) -> [f64; 2] {
     [at[0] + center[0], at[1] + center[1]]
 }
 
-/// Parameters of the WCS that lead the sources nearest to places.
+/// Fits the parameters of the WCS that bring the sources nearest to target positions.
 fn lead(scene: &Scene<'_>, layout: &Layout, image: usize, targets: &[(usize, [f64; 2])], state: &mut [f64]) {
     let of = &scene.images[image];
     let (n, first) = (of.freedom.parameters(), layout.wcs[image]);
@@ -133,7 +135,7 @@ impl Light {
             return 0.0;
         }
         let light = self.pixels[y as usize * self.size[0] + x as usize];
-        // What is not known counts as dark.
+        // Unknown pixels count as dark.
         if light > 0.0 { light.min(MOST_LIGHT) } else { 0.0 }
     }
 }

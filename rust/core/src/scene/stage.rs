@@ -1,4 +1,4 @@
-//! One stage of a fit: which pixels, which light reaches where, what is held.
+//! One stage of a fit: the fitted pixels, the extent of the light of each source, and the held parameters.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use super::region::{Region, Segment, Window};
 use super::{Scene, Windows};
 use crate::lsq::sparse::Pattern;
 
-/// A source moves at most so many full widths of the PSF in one step.
+/// Largest movement of a source in one step, in full widths of the PSF.
 const LARGEST_STEP: f64 = 0.5;
-/// Stars are taken from top to bottom in stripes of so many columns: wide enough that few have neighbours in another stripe, and
-/// so narrow that pixels of a star are still at hand when the next one below is drawn.
+/// Width, in columns, of the stripes in which stars are processed from top to bottom. In wider stripes, fewer
+/// stars have neighbours in another stripe; in narrower ones, the pixels of a star are still in the cache
+/// when the next star below is drawn.
 const STRIPE: usize = 128;
 
-/// Bounds of a PSF's ν: an exponent of 1.02, and one of 149, which is a Gaussian for all that pixels tell.
+/// Bounds of a PSF's ν: an exponent of 1.02, and one of 149, which pixels cannot distinguish from a Gaussian.
 const EXPONENTS: [f64; 2] = [-4.0, 5.0];
 
 /// The light of a source in one image.
@@ -26,15 +27,16 @@ const EXPONENTS: [f64; 2] = [-4.0, 5.0];
 pub(super) struct Stamp {
     pub source: usize,
     pub segments: Vec<Segment>,
-    /// The same as stretches.
+    /// The segments as spans.
     pub stretches: Vec<Span>,
-    /// Nodes of the quadrature of its pixels, less 1: the same in all steps, so that the cost is smooth.
+    /// Number of quadrature nodes of each pixel, minus 1. It is the same in all steps, so that the cost is
+    /// smooth.
     pub nodes: Vec<u8>,
-    /// The star has to stay in it.
+    /// Window in which the star must stay.
     pub window: Window,
-    /// Another source is a neighbour if both of these meet.
+    /// Box for neighbours: another source is a neighbour if the boxes of both overlap.
     near: Window,
-    /// Whether it begins there: a star beyond the edge of the image does not.
+    /// Whether the star starts in `window`: a star beyond the edge of the image does not.
     inside: bool,
 }
 
@@ -43,22 +45,22 @@ pub(super) struct Stamp {
 pub(super) struct Field {
     pub region: Region,
     pub stamps: Vec<Stamp>,
-    /// Of each stamp those after it that are near.
+    /// For each stamp, the later stamps that are near it.
     pub neighbours: Vec<Vec<usize>>,
 }
 
-/// A stage.
+/// A stage of a fit.
 pub(super) struct Stage<'a> {
     pub scene: &'a Scene<'a>,
     pub layout: &'a Layout,
     pub fields: Vec<Field>,
     pub pattern: Arc<Pattern>,
-    /// Parameters that do not move.
+    /// Whether each parameter is held.
     pub held: Vec<bool>,
 }
 
 impl<'a> Stage<'a> {
-    /// A stage about a state; images that take no part have no pixels.
+    /// Builds a stage for a state; images that do not take part have no pixels.
     pub(super) fn new(
         scene: &'a Scene<'a>,
         layout: &'a Layout,
@@ -93,7 +95,8 @@ impl<'a> Stage<'a> {
         self.fields.iter().map(|field| field.region.len()).sum()
     }
 
-    /// Groups of wanted sources that are within so many full widths of the PSF of each other in an image, each by its first.
+    /// Groups wanted sources that are within `widths` full widths of the PSF of each other in an image.
+    /// Returns the first source of the group of each source.
     pub(super) fn groups(&self, state: &[f64], widths: f64, wanted: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut of: Vec<usize> = (0..self.layout.sources.len()).collect();
         for (image, field) in self.fields.iter().enumerate() {
@@ -114,7 +117,8 @@ impl<'a> Stage<'a> {
         (0..of.len()).map(|k| first_of(&of, k)).collect()
     }
 
-    /// A state moved by a step, which ends where the first PSF becomes a Gaussian: without wings there is no exponent.
+    /// A state moved by a step. The step ends where the first PSF becomes a Gaussian: without wings there is
+    /// no exponent.
     pub(super) fn moved(&self, state: &State, delta: &State) -> State {
         let last = EXPONENTS[1];
         let exponents = self.layout.psfs.iter().map(|psf| psf + EXPONENT);
@@ -130,14 +134,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Exponents of PSFs that became Gaussians.
+    /// Indices of the exponents of PSFs that became Gaussians.
     pub(super) fn without_wings(&self, state: &State) -> Vec<usize> {
         let exponents = self.layout.psfs.iter().map(|psf| psf + EXPONENT);
         exponents.filter(|&at| state[at] == EXPONENTS[1] && !self.held[at]).collect()
     }
 
-    /// Shortens the steps of sources that move further than a model that is linear can tell; those that would leave
-    /// their windows stay.
+    /// Shortens the steps of sources that move farther than the linear model is valid. Sources that would
+    /// leave their windows do not move.
     pub(super) fn keep_near(&self, from: &[f64], next: &mut [f64]) {
         let mut parts = vec![1.0_f64; self.layout.sources.len()];
         for (image, field) in self.fields.iter().enumerate() {
@@ -160,13 +164,13 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The pixel of a star of an image.
+    /// The pixel of a star in an image.
     fn pixel(&self, image: usize, stamp: &Stamp, state: &[f64]) -> [f64; 2] {
         let seen = self.layout.seen(self.scene, image, stamp.source, state);
         seen.expect("a stamp is of a source that is seen").pixel
     }
 
-    /// Whether all stars are where their light is looked for, and all shapes are sound.
+    /// Whether all stars are inside their windows, and all shapes are valid.
     pub(super) fn admits(&self, state: &[f64]) -> bool {
         const RADII: [f64; 2] = [0.02, 1e3];
         const MOST_STRETCH: f64 = 3.0;
@@ -234,7 +238,7 @@ impl Field {
         if let Windows::One(window) = &of.windows {
             windows.push(*window);
         }
-        // Neighbours one after the other: what they share is then in the cache.
+        // Neighbours follow each other, so that the pixels they share are in the cache.
         lit.sort_by_key(|(source, window, ..)| (window.x0 / STRIPE, window.y0, *source));
         let region = Region::new(of.data, of.variance, of.size, windows.into_iter());
         let stamps: Vec<Stamp> = lit
@@ -252,7 +256,7 @@ impl Field {
                 };
                 let runs = stamp.runs(seen.pixel);
                 stamp.nodes = match layout.outline(source, &seen, state) {
-                    // Samples are the light of whole pixels.
+                    // Samples are already integrated over pixels.
                     _ if scene.psfs[of.psf].sampled.is_some() => Vec::new(),
                     Some(outline) => Galaxy::new(outline.w, outline.exponent, &profile).nodes(&runs),
                     None => nodes.of(&runs, accuracy),
@@ -266,7 +270,7 @@ impl Field {
     }
 }
 
-/// Of each stamp those after it that it meets.
+/// For each stamp, the later stamps whose boxes overlap its box.
 fn neighbours(stamps: &[Stamp]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..stamps.len()).collect();
     order.sort_by_key(|&k| (stamps[k].near.y0, k));
@@ -285,7 +289,7 @@ fn neighbours(stamps: &[Stamp]) -> Vec<Vec<usize>> {
 }
 
 impl Stamp {
-    /// Its pixels, counted from a star's place.
+    /// Pixels of the stamp, relative to a star's position.
     pub(super) fn runs(&self, pixel: [f64; 2]) -> Vec<Run> {
         let run = |s: &Segment| Run { x: s.x as f64 - pixel[0], y: s.y as f64 - pixel[1], len: s.len };
         self.segments.iter().map(run).collect()

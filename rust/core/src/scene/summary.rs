@@ -1,4 +1,4 @@
-//! The results of a fit: covariances, chi² and windows at its end.
+//! Results of a fit: covariances, chi² and windows in its final state.
 
 use nalgebra::DMatrix;
 
@@ -7,69 +7,69 @@ use super::region::Window;
 use super::stage::Stage;
 use crate::lsq::arrow::{Arrow, Eliminated};
 
-/// Up to so many parameters the covariance of all with all is given.
+/// Maximum number of parameters for which the covariance of all parameters is computed.
 const FULL_COVARIANCE: usize = 1500;
 
 /// How a fit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// At a minimum.
+    /// The fit reached a minimum.
     Converged,
-    /// Steps ran out, or none helped although the slope is not zero.
+    /// The maximum number of steps was reached, or no step lowered the cost although its slope is not zero.
     Stalled,
     /// There is no finite result.
     Failed,
 }
 
-/// One iteration.
+/// One iteration of a fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Stage: 0 sources, 1 images, 2 all.
+    /// Stage: 0 for sources, 1 for images, 2 for all parameters.
     pub stage: usize,
-    /// Steps tried in the stage so far.
+    /// Number of steps tried in the stage so far.
     pub iteration: usize,
-    /// Twice the cost over the degrees of freedom.
+    /// Twice the cost divided by the degrees of freedom.
     pub chi2_dof: f64,
-    /// Damping of the step that follows.
+    /// Damping of the next step.
     pub damping: f64,
 }
 
 /// A fitted scene.
 #[derive(Debug, Clone)]
 pub struct Fitted {
-    /// Which parameter is what.
+    /// Index of each parameter in the state.
     pub layout: Layout,
-    /// All parameters.
+    /// Values of all parameters.
     pub state: Vec<f64>,
-    /// How it ended.
+    /// How the fit ended.
     pub status: Status,
-    /// Parameters that did not move, although they are free: the pixels do not determine them.
+    /// Free parameters that did not move because the pixels do not determine them.
     pub frozen: Vec<usize>,
-    /// The image whose free WCS is held as the reference, where no image was fixed.
+    /// Image whose free WCS is held as the reference, if no image was fixed.
     pub reference: Option<usize>,
-    /// The image whose shift by colour is held, where all images have one.
+    /// Image whose shift by colour is held, if all images have such a shift.
     pub chromatic_reference: Option<usize>,
     /// All iterations.
     pub history: Vec<Step>,
-    /// Twice the cost, over all and by image.
+    /// Twice the cost of all data.
     pub chi2: f64,
-    /// See `chi2`.
+    /// Twice the cost of each image.
     pub image_chi2: Vec<f64>,
-    /// Pixels of each image.
+    /// Number of pixels of each image.
     pub image_pixels: Vec<usize>,
-    /// Parameters that were fitted.
+    /// Number of fitted parameters.
     pub parameters: usize,
     /// Covariance of the shared parameters.
     pub shared_covariance: DMatrix<f64>,
-    /// Covariance of each source's own.
+    /// Covariance of the parameters of each source.
     pub own_covariances: Vec<DMatrix<f64>>,
-    /// Of all, if these are not too many.
+    /// Covariance of all parameters, if there are not too many.
     pub covariance: Option<DMatrix<f64>>,
-    /// Windows on which sources shine, by image and source.
+    /// Windows in which the light of sources is drawn, by image and source.
     pub windows: Vec<Vec<Option<Window>>>,
 }
 
-/// Summarizes a fit that ended at a state with these normal equations.
+/// Summarizes a fit from its final state and normal equations.
 pub(super) fn summary(
     stage: &Stage<'_>,
     arrow: &Arrow,

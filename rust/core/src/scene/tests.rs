@@ -5,7 +5,7 @@ use super::*;
 const SIZE: [usize; 2] = [90, 80];
 const SCALE: f64 = 0.262;
 
-/// Uniform numbers and normal ones of them.
+/// Generator of uniform and normal pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -19,17 +19,17 @@ impl Random {
     }
 }
 
-/// Positions (arcsec about the centre), fluxes.
+/// Positions (arcsec relative to the centre) and fluxes.
 const STARS: [([f64; 2], f64); 5] = [
     ([4.0, 3.0], 4000.0),
     ([-5.5, 6.0], 9000.0),
     ([-7.0, -6.5], 6000.0),
     ([7.5, -4.5], 3000.0),
-    // A blend with the first.
+    // Blended with the first star.
     ([5.2, 2.6], 3500.0),
 ];
 
-/// Light at pixel centres of wide stars, in fine steps over the pixel.
+/// Image of wide stars with noise, integrated over each pixel in fine steps.
 fn image(noise: f64, rd: f64, turn: f64, shift: [f64; 2], seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let (n, steps) = (2.2_f64, 4_u32);
@@ -61,7 +61,7 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
         pixel: [44.5, 39.5],
         by_focal: [[1.0, 0.0], [0.0, 1.0]],
     };
-    // Starts are a little off.
+    // The starting positions are slightly wrong.
     let places: Vec<_> = STARS.iter().map(|(p, _)| Some(place([p[0] + 0.06, p[1] - 0.05]))).collect();
     let psf = Psf {
         profile: Profile { kind: Kind::Moffat, parameters: [0.0; 4] },
@@ -147,7 +147,7 @@ fn one_image_tells_nothing_of_its_wcs() {
     let found = fit(&alone, &FitOptions::default(), &()).unwrap();
     assert_eq!((found.status, found.reference), (Status::Converged, Some(0)));
     assert_eq!(found.state[found.layout.wcs[0]], 0.0);
-    // Known positions tell.
+    // Known positions determine the WCS.
     for source in &mut alone.sources {
         source.prior = Some([0.001; 2]);
     }

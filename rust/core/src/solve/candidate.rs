@@ -1,4 +1,4 @@
-//! From a pattern of four detections and one of four catalogue stars to a pointing.
+//! Computes a pointing from a pattern of four detections and a pattern of four catalogue stars.
 
 use super::field::{Pointing, direction_of};
 use crate::geometry::attitude::Attitude;
@@ -47,7 +47,7 @@ fn edge_index(i: usize, j: usize) -> usize {
     if i == 0 { j - 1 } else { i + j }
 }
 
-/// The order in which the catalogue's stars fit the image's best, if every edge relative to the longest
+/// The order of the catalogue's stars that fits the image's best, if every edge relative to the longest
 /// agrees within `tolerance`.
 fn best_order(image: &[f64; 6], catalog: &[f64; 6], tolerance: f64) -> Option<[usize; 4]> {
     let longest = |edges: &[f64; 6]| edges.iter().copied().fold(0.0, f64::max);
@@ -68,7 +68,8 @@ fn best_order(image: &[f64; 6], catalog: &[f64; 6], tolerance: f64) -> Option<[u
     best.0
 }
 
-/// Whether the image's stars run the other way round than the catalogue's: judged on the largest triangle.
+/// Whether the image's stars have the opposite orientation to the catalogue's, judged by the largest
+/// triangle.
 fn is_mirrored(image: &[Direction; 4], catalog: &[Direction; 4]) -> bool {
     let volume = |s: &[Direction; 4], t: [usize; 3]| s[t[0]].dot(&s[t[1]].cross(&s[t[2]]));
     let triangles = [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]];
@@ -80,7 +81,7 @@ fn is_mirrored(image: &[Direction; 4], catalog: &[Direction; 4]) -> bool {
     from_image * from_catalog < 0.0
 }
 
-/// Four detections in the ideal plane seen with a supposed focal length.
+/// Four detections in the ideal plane, and an assumed focal length.
 pub(super) struct ImagePattern {
     pub(super) ideal: [Point; 4],
     pub(super) focal_length: f64,
@@ -88,13 +89,14 @@ pub(super) struct ImagePattern {
 }
 
 impl ImagePattern {
-    /// `None` when one is outside the projection's image.
+    /// Directions of the detections in the camera frame; `None` when one is outside the projection's image.
     fn directions(&self, focal_length: f64, parity: f64) -> Option<[Direction; 4]> {
         let [a, b, c, d] = self.ideal.map(|point| direction_of(self.projection, point, focal_length, parity));
         Some([a?, b?, c?, d?])
     }
 
-    /// The pointing that puts the catalogue's stars on the detections, its focal length fitted to the edges.
+    /// The pointing that maps the catalogue's stars to the detections, with the focal length fitted to the
+    /// edges.
     ///
     /// `parity` restricts the answer to 1 (as the sky is) or -1 (mirrored). `None` when the shapes differ by more
     /// than `tolerance` (relative to the longest edge).
@@ -115,7 +117,8 @@ impl ImagePattern {
         let catalog_length: f64 = catalog_edges.iter().sum();
         let mut focal_length = self.focal_length;
         for _ in 0..2 {
-            // Angles are not quite proportional to 1/f: the second step takes what the first leaves.
+            // Angles are not exactly proportional to 1/f: the second step corrects the remaining error of the
+            // first.
             let seen = edges(&self.directions(focal_length, found)?);
             focal_length *= seen.iter().sum::<f64>() / catalog_length;
         }

@@ -1,4 +1,5 @@
-//! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
+//! One frame prepared for solving: its detections in the ideal plane, and the outline of the image in that
+//! plane.
 
 use std::f64::consts::TAU;
 
@@ -10,27 +11,30 @@ use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
 
-/// Fields that reach farther from the optical axis than this are looked for in a cone about it, radians: about the
-/// image's centre the farthest point need not be on the outline.
+/// Fields that reach farther from the optical axis than this are enclosed in a cone about the axis, radians.
+/// A cone about the image's centre could be too narrow, because its farthest point need not be on the
+/// outline.
 const WIDE_REACH: f64 = 1.0;
-/// Chance detections are expected in at most this solid angle: few lenses show more of the sky than a hemisphere.
+/// Largest solid angle in which chance detections are expected, steradians: few lenses show more of the sky
+/// than a hemisphere.
 const MOST_SKY: f64 = TAU;
-/// Detections nearer than this to a brighter one cannot be told from parts of it, px: the images of stars are so wide, and
-/// one star is listed more than once where it fell apart or lists of several exposures were put together.
+/// Detections nearer than this to a brighter one cannot be distinguished from parts of it, px. Images of
+/// stars have this width, and one star is listed more than once where its image was split or lists of several
+/// exposures were merged.
 const DISTINCT_PX: f64 = 3.0;
-/// Catalogue stars tried per detection.
+/// Number of catalogue stars tried per detection.
 const STARS_PER_DETECTION: usize = 3;
-/// Catalogue stars tried where there are few detections.
+/// Minimum number of catalogue stars tried where there are few detections.
 const MIN_STARS: usize = 100;
 
-/// Attitude, focal length and parity: what a candidate for a solution consists of.
+/// Attitude, focal length, parity and projection of a candidate for a solution.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pointing {
     pub(super) attitude: Attitude,
     pub(super) focal_length: f64,
     /// -1 when the image is mirrored, else 1.
     pub(super) parity: f64,
-    /// That of the camera.
+    /// Projection of the camera.
     pub(super) projection: Projection,
 }
 
@@ -48,7 +52,7 @@ impl Pointing {
         Some([self.parity * self.focal_length * x, self.focal_length * y])
     }
 
-    /// Direction of the sky that an ideal point sees; `None` outside the projection's image.
+    /// Direction of the sky at an ideal point; `None` outside the projection's image.
     pub(super) fn unproject(&self, ideal: Point) -> Option<Direction> {
         Some(self.attitude.to_sky(&self.camera_direction(ideal)?))
     }
@@ -77,14 +81,15 @@ pub(super) fn direction_of(
     projection.direction([parity * u / focal_length, v / focal_length])
 }
 
-/// Detections of one frame in the ideal plane of its camera: the brightest first, then those in clusters, last those that
-/// are not distinct from a brighter one.
+/// Detections of one frame in the ideal plane of its camera. Isolated detections come first, then detections
+/// in clusters, then detections that are not distinct from a brighter one. Each of these groups is sorted by
+/// brightness.
 ///
-/// The ideal plane does not depend on the focal length, so that it is computed once per frame.
+/// The ideal plane does not depend on the focal length, so it is computed once per frame.
 pub(super) struct Field {
     pub(super) camera: CameraModel,
     pub(super) ideal: Vec<Point>,
-    /// Index of each in the list that was given.
+    /// Index of each detection in the list given to [`Field::new`].
     pub(super) order: Vec<usize>,
     /// See [`Field::distinct`].
     num_distinct: usize,
@@ -99,9 +104,10 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// `separation` in px: detections closer than that to a brighter one come after all that are not. It is that of
-    /// the database's pattern stars, so that patterns are made of the same stars here and there; and a cloud of
-    /// detections, on a flare or a horizon, does not fill the list of the brightest.
+    /// Converts detections to the ideal plane and sorts them. Detections closer than `separation` (px) to a
+    /// brighter one come after all isolated ones. `separation` is that of the database's pattern stars, so
+    /// that image and database make patterns of the same stars. Clusters of detections, on a flare or a
+    /// horizon, therefore do not fill the list of the brightest.
     pub(super) fn new(camera: CameraModel, pixels: &[Point], separation: f64) -> Self {
         let (order, num_distinct) = isolated_first(pixels, camera.image_size(), separation);
         let ideal: Vec<Point> = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
@@ -118,13 +124,13 @@ impl Field {
         field
     }
 
-    /// The detections that are distinct from all brighter ones: only those are evidence, each of its own.
+    /// Detections that are distinct from all brighter ones. Only these count as independent evidence.
     pub(super) fn distinct(&self) -> &[Point] {
         &self.ideal[..self.num_distinct]
     }
 
-    /// Inverse density of chance detections at a detection, px²: they lie evenly on the detector or, in the image of
-    /// a fisheye, evenly on the sky, whichever has more of them there.
+    /// Inverse density of chance detections at a detection, px². Chance detections are spread evenly over the
+    /// detector or, in the image of a fisheye, evenly over the sky; the larger of both densities counts.
     pub(super) fn chance_area(&self, detection: usize) -> f64 {
         self.chance_areas[detection]
     }
@@ -140,24 +146,25 @@ impl Field {
         1.0 / (1.0 / self.area()).max(per_pixel / sky)
     }
 
-    /// Largest angle of the outline to the optical axis with a focal length, radians.
+    /// Largest angle between the outline and the optical axis for a focal length, radians.
     pub(super) fn angle(&self, focal_length: f64) -> f64 {
         let projection = self.camera.projection();
         projection.angle(self.reach() / focal_length).unwrap_or(projection.max_angle())
     }
 
-    /// Whether an ideal point is on the detector, but for the bulge of its edges.
-    #[allow(clippy::needless_bitwise_bool)] // Of four branches the processor would foresee few.
+    /// Whether an ideal point is on the detector, neglecting the curvature of the detector's edges.
+    #[allow(clippy::needless_bitwise_bool)] // Faster than four branches, which the processor predicts badly.
     pub(super) fn contains(&self, p: Point) -> bool {
         (p[0] >= self.low[0]) & (p[0] <= self.high[0]) & (p[1] >= self.low[1]) & (p[1] <= self.high[1])
     }
 
-    /// Where [`Field::contains`] is true: from the least to the largest coordinates.
+    /// Smallest and largest coordinates for which [`Field::contains`] is true.
     pub(super) fn bounds(&self) -> [Point; 2] {
         [self.low, self.high]
     }
 
-    /// The distinct detections within bounds, without the `first` ones of the whole.
+    /// A part of the field: the distinct detections within bounds, without the `first` ones of the whole
+    /// field.
     pub(super) fn part(&self, [low, high]: [Point; 2], first: usize) -> Self {
         let mut part = Self {
             camera: self.camera.clone(),
@@ -195,12 +202,12 @@ impl Field {
         self.reach
     }
 
-    /// Direction of the sky that the image's centre sees; `None` outside the projection's image.
+    /// Direction of the sky at the image's centre; `None` outside the projection's image.
     pub(super) fn center(&self, pointing: &Pointing) -> Option<Direction> {
         pointing.unproject(self.outline[8])
     }
 
-    /// Centre and radius of the cone on the sky that holds the whole image.
+    /// Centre and radius of a cone on the sky that encloses the whole image.
     pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
         let wide =
             pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
@@ -216,15 +223,18 @@ impl Field {
     }
 }
 
-/// Cells per axis at most in which neighbours are looked for, and so many times the root of the number of points: most
-/// cells are empty then.
+/// Maximum number of cells per axis in the search for neighbours.
 const MAX_CELLS_PER_AXIS: f64 = 128.0;
+/// Number of cells per axis divided by the square root of the number of points. With this value, most cells
+/// are empty.
 const FINENESS: f64 = 4.0;
-/// Of so few points each is compared with all that are kept, which is quicker than any cells.
+/// Up to this number of points, each is compared with all kept points directly, which is faster than any
+/// cells.
 const FEW_POINTS: usize = 64;
 
-/// Indices of points: first those farther than `separation` from every earlier one of their kind, then the other ones
-/// that are distinct, last those that are not; and how many are distinct.
+/// Sorts points into three groups: isolated points, farther than `separation` from every earlier isolated
+/// one; the other distinct points; and points nearer than [`DISTINCT_PX`] to an earlier distinct one. Returns
+/// their indices and the number of distinct points.
 fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> (Vec<usize>, usize) {
     let all: Vec<usize> = (0..points.len()).collect();
     let (distinct, mut rest) = set_apart(points, &all, image_size, DISTINCT_PX);
@@ -234,7 +244,7 @@ fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> (V
     (order, distinct.len())
 }
 
-/// Parts indices of points into those farther than `separation` from every earlier one of their kind, and the others.
+/// Splits indices of points into those farther than `separation` from every earlier kept point, and the rest.
 fn set_apart(
     points: &[Point],
     indices: &[usize],
@@ -261,7 +271,7 @@ fn set_apart(
     let cell = separation.max(half[0].max(half[1]) * 2.0 / per_axis);
     let cells = half.map(|h| (2.0 * h / cell) as usize + 1);
     let axis = |x: f64, k: usize| (((x + half[k]) / cell).max(0.0) as usize).min(cells[k] - 1);
-    // Chains of the kept points of each cell.
+    // Linked lists of the kept points of each cell.
     let mut newest = vec![END; cells[0] * cells[1]];
     let mut older = vec![END; points.len()];
     for &i in indices {
@@ -284,7 +294,7 @@ fn set_apart(
     (kept, others)
 }
 
-/// Catalogue stars that are tried for a number of detections.
+/// Number of catalogue stars tried for a number of detections.
 pub(super) fn stars_wanted(detections: usize) -> usize {
     (STARS_PER_DETECTION * detections).max(MIN_STARS)
 }
@@ -293,11 +303,11 @@ pub(super) fn stars_wanted(detections: usize) -> usize {
 pub(super) struct Sky<'a> {
     pub(super) database: &'a Database,
     pub(super) place: ApparentPlace,
-    /// Julian year to which stars are moved whose motions are known.
+    /// Julian year to which stars with known motions are moved.
     pub(super) epoch: Option<f64>,
 }
 
-/// The number of a catalogue star and where it is on the ideal plane of a frame.
+/// Index of a catalogue star and its position in the ideal plane of a frame.
 pub(super) type ProjectedStar = (u32, Point);
 
 impl Sky<'_> {
@@ -306,7 +316,7 @@ impl Sky<'_> {
         Some(self.apparent(self.catalogued(star)?))
     }
 
-    /// Its direction at the epoch.
+    /// Catalogue direction of a star of the database at the epoch.
     pub(super) fn catalogued(&self, star: u32) -> Option<Direction> {
         let moved = |year| {
             let id = *self.database.ids().get(star as usize)?;
@@ -320,7 +330,8 @@ impl Sky<'_> {
         self.place.apparent(&catalogued)
     }
 
-    /// Replaces `out` by the brightest `limit` stars on the detector, to single precision, brightest first.
+    /// Replaces `out` by the brightest `limit` stars on the detector, brightest first. Positions are of
+    /// single precision.
     pub(super) fn in_view(
         &self,
         field: &Field,
@@ -343,7 +354,7 @@ impl Sky<'_> {
         out.sort_unstable_by_key(|(star, _)| *star);
     }
 
-    /// The same stars where another pointing sees them.
+    /// Projects the same stars with another pointing.
     pub(super) fn projected(&self, pointing: &Pointing, stars: &[ProjectedStar]) -> Vec<ProjectedStar> {
         let project = |&(star, _): &ProjectedStar| Some((star, pointing.project(&self.direction(star)?)?));
         stars.iter().filter_map(project).collect()

@@ -1,8 +1,9 @@
-//! Robust least squares of a pointing, and where asked of the lens as well, to matched stars.
+//! Robust least-squares fit of a pointing, and optionally of the lens, to matched stars.
 //!
-//! A candidate is fitted in microseconds, thousands of times a frame, so this is a Gauss-Newton loop of its own on
-//! matrices of fixed size, without the heap that the loop of [`crate::lsq`] needs; at most a few steps from a start that
-//! is nearly right, it has no use for damping either. The loss and the derivatives of the projection are the shared ones.
+//! Candidates are fitted in microseconds, thousands of times a frame. This is therefore a separate
+//! Gauss-Newton loop on matrices of fixed size, without the heap that the loop of [`crate::lsq`] needs. It
+//! takes a few steps from a start that is nearly right, so it needs no damping. The loss and the derivatives
+//! of the projection are the shared ones.
 
 use nalgebra::{SMatrix, SVector, Vector3};
 
@@ -13,25 +14,29 @@ use crate::geometry::sphere::Direction;
 use crate::lsq::Loss;
 use crate::lsq::robust::RAYLEIGH_MEDIAN;
 
-/// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
-/// radial coefficient k₁, and the optical centre's x and y in half image widths. The first so many are fitted.
+/// Number of all parameters: a small rotation about the camera's axes, the relative change of the focal
+/// length, the radial coefficient k₁, and the optical centre's x and y in half image widths. A fit uses the
+/// first `N` of them.
 pub(super) const PARAMETERS: usize = 7;
 /// Covariance of all parameters, in their units.
 pub(super) type Covariance = SMatrix<f64, PARAMETERS, PARAMETERS>;
 
-/// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
+/// Maximum number of Gauss-Newton steps per set of matches. The fit converges quadratically from a good
+/// start.
 pub(super) const FIT_STEPS: usize = 3;
-/// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
-/// hundredth of a standard error.
+/// A step that lowers the sum of squares by less than this many variances is the last: the remaining change
+/// is a hundredth of a standard error.
 const CONVERGED: f64 = 1e-4;
-/// Loss by which residuals lose weight beyond a few standard deviations.
+/// Robust loss: residuals beyond a few standard deviations lose weight.
 const LOSS: Loss = Loss::Cauchy;
-/// Matches are pairs that are at least as probable: few enough are chance, and few of the others are lost.
+/// Smallest probability of pairs that count as matches: few of these pairs are chance ones, and few true
+/// matches are lost.
 const PROBABLE: f64 = 0.7;
-/// Smallest standard deviation by which they are judged, px: keeps perfect (simulated) data from dividing by zero.
+/// Smallest standard deviation used for weights, px. It avoids a division by zero for perfect (simulated)
+/// data.
 const MIN_SIGMA_PX: f64 = 4e-7;
 
-/// Radial distortion about a centre, in the direction pixel → ideal: what frames without a camera model may need.
+/// Radial distortion about a centre, in the direction pixel → ideal, for frames without a camera model.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Lens {
     /// Brown's first radial coefficient, for lengths in half image widths.
@@ -41,7 +46,7 @@ pub(super) struct Lens {
 }
 
 impl Lens {
-    /// Ideal point with the lens, of one that was computed without it, px.
+    /// Applies the lens to an ideal point that was computed without it, px.
     #[inline]
     pub(super) fn ideal(&self, [x, y]: Point, half_width: f64) -> Point {
         if *self == Self::default() {
@@ -52,7 +57,7 @@ impl Lens {
         [x * bulge, y * bulge]
     }
 
-    /// A pinhole camera with this lens; as it was, if the lens is none.
+    /// A pinhole camera with this lens; the camera is unchanged if there is no distortion.
     pub(super) fn camera(&self, pinhole: &CameraModel) -> CameraModel {
         let half_width = f64::from(pinhole.image_size()[0]) / 2.0;
         match RadialDistortion::new([self.k1, 0.0, 0.0, 0.0], [0.0; 2], half_width) {
@@ -72,16 +77,16 @@ pub(super) struct Match {
     pub(super) star: u32,
     /// Apparent direction of the star.
     pub(super) direction: Direction,
-    /// How many of the stars that were tried are brighter.
+    /// Number of brighter stars among the stars tried.
     pub(super) rank: usize,
-    /// Square of the distance between the detection and where the star was expected, px².
+    /// Square of the distance between the detection and the star's expected position, px².
     pub(super) distance2: f64,
-    /// That the two belong together.
+    /// Probability that detection and star belong together.
     pub(super) probability: f64,
 }
 
 impl Match {
-    /// Whether it is taken for one.
+    /// Whether the pair counts as a match.
     pub(super) fn is_probable(&self) -> bool {
         self.probability >= PROBABLE
     }
@@ -94,7 +99,7 @@ pub(super) struct Fit {
     pub(super) lens: Lens,
     /// Robust standard deviation of the residuals, px per axis.
     pub(super) sigma: f64,
-    /// Zero for parameters that are not fitted.
+    /// Covariance of all parameters; zero for parameters that are not fitted.
     pub(super) covariance: Covariance,
 }
 
@@ -109,7 +114,7 @@ impl Fit {
     }
 }
 
-/// Fits the first `N` parameters, starting from a pointing and a lens, in at most so many steps.
+/// Fits the first `N` parameters, starting from a pointing and a lens, in at most `steps` steps.
 pub(super) fn fit<const N: usize>(
     field: &Field,
     matches: &[Match],
@@ -134,8 +139,9 @@ pub(super) fn fit<const N: usize>(
     Some(Fit { pointing, lens, sigma, covariance })
 }
 
-/// How much less the weighted sum of squares, over the variance, would be if the first `NEXT` parameters were fitted:
-/// about the number of those that are new if they mean nothing. The step that they would take tells it (a score test).
+/// Decrease of the weighted sum of squares, in units of the variance, if the first `NEXT` parameters were
+/// fitted. It is computed from the first step of such a fit (a score test). If the additional parameters have
+/// no effect, it is about their number.
 pub(super) fn gain<const NEXT: usize>(field: &Field, matches: &[Match], fit: &Fit) -> f64 {
     let problem = Problem::new(field, matches, fit.pointing, fit.lens);
     let (normal, gradient, chi2) = problem.normal_equations::<NEXT>();
@@ -145,17 +151,18 @@ pub(super) fn gain<const NEXT: usize>(field: &Field, matches: &[Match], fit: &Fi
     if left > 0.0 { gained / left * problem.freedom(NEXT) } else { 0.0 }
 }
 
-/// Matches as a pointing and a lens see them.
+/// Residuals of matches for a pointing and a lens.
 struct Problem<'a> {
     field: &'a Field,
     matches: &'a [Match],
     pointing: Pointing,
     lens: Lens,
-    /// For each match the direction of its star in the camera frame, and ideal minus expected point.
+    /// For each match, the direction of its star in the camera frame, and the ideal minus the expected point,
+    /// px.
     seen: Vec<(Direction, Point)>,
     /// Standard deviation of the residuals per axis, from their median length.
     sigma: f64,
-    /// Scratch for the median: squares of the residuals and what they count.
+    /// Scratch for the median: squares of the residuals and their weights.
     squares: Vec<(f64, f64)>,
 }
 
@@ -167,7 +174,7 @@ impl<'a> Problem<'a> {
         problem
     }
 
-    /// Computes what depends on the pointing and the lens.
+    /// Updates the residuals and σ for the current pointing and lens.
     fn look(&mut self) {
         let Self { field, pointing, lens, .. } = self;
         let half_width = field.half_width();
@@ -204,7 +211,8 @@ impl<'a> Problem<'a> {
             let [x, y] = self.field.ideal[found.detection];
             let (x, y) = (x / width - center_x, y / width - center_y);
             let (r2, cross) = (x * x + y * y, 2.0 * k1 * x * y);
-            // The residual is ideal minus expected: the lens moves the first, the pointing the second.
+            // The residual is the ideal minus the expected point: the lens moves the ideal point, the
+            // pointing the expected point.
             let by_pointing = |axis: usize, unit: f64| {
                 let [about_x, about_y, about_z] = rotations;
                 [about_x[axis], about_y[axis], about_z[axis], seen[axis]].map(|slope| slope * unit)
@@ -238,10 +246,10 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// Weights of which the mean is this near to 1 are all the same.
+/// If the mean of the weights is at least this, all weights count as equal.
 const EVEN: f64 = 0.999;
 
-/// The value at which half of the weight is reached; NaN of none. Reorders its input.
+/// Weighted median: the value at which half of the weight is reached; NaN without values. Reorders its input.
 fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
     let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
     if half >= EVEN * values.len() as f64 / 2.0 && !values.is_empty() {
@@ -249,7 +257,7 @@ fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
         return values.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0)).1.0;
     }
     let (mut part, mut below) = (values, 0.0);
-    // As a quicksort that goes on with the half in which the median lies.
+    // Quickselect: continue with the half in which the median lies.
     while part.len() > 1 {
         let middle = part.len() / 2;
         part.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0));

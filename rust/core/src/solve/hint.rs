@@ -1,4 +1,5 @@
-//! Near an expected pointing: triangles of detections against triangles of the catalogue stars around.
+//! Search near an expected pointing: compares triangles of detections with triangles of catalogue stars
+//! around it.
 
 use std::f64::consts::PI;
 
@@ -13,57 +14,61 @@ use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::{Direction, chord};
 
-/// Brightest detections from which triangles are made.
+/// Number of brightest detections from which triangles are made.
 const TRIANGLE_DETECTIONS: usize = 15;
-/// Most stars, however wide the search: with more, pairs outnumber what a search of the whole sky looks up.
+/// Maximum number of stars, however wide the search. With more, there would be more pairs than a search of
+/// the whole sky looks up.
 const MAX_STARS: usize = 1500;
-/// Edges shorter than this fraction of the image's reach say little about scale and roll.
+/// Edges shorter than this fraction of the image's reach are not used, because they determine scale and roll
+/// poorly.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 
 /// One round of the search.
 struct Widening {
     /// Tolerance of an edge for the noise of centroids, px.
     noise_px: f64,
-    /// Tolerance of an edge for distortion, as a fraction of it.
+    /// Tolerance of an edge for distortion, as a fraction of the edge.
     distortion: f64,
-    /// Brightest catalogue stars that triangles are compared with, per field of view: of the widest, so that there are
-    /// fewer in the true one.
+    /// Number of brightest catalogue stars per field of view with which triangles are compared. It refers to
+    /// the widest field of view, so the true one holds fewer.
     stars: f64,
 }
 
-/// The search widens in rounds.
+/// Rounds of the search, with growing tolerances.
 const ROUNDS: [Widening; 2] = [
     Widening { noise_px: 2.0, distortion: 0.002, stars: 30.0 },
     Widening { noise_px: 4.0, distortion: 0.01, stars: 60.0 },
 ];
-/// Least sine of the angle at a triangle's third vertex with which its chances are reckoned.
+/// Lower limit of the sine of the angle at a triangle's third vertex when its chance matches are estimated.
 const MIN_SINE: f64 = 0.1;
 
-/// How much farther than the uncertainty is looked: what is taken for the largest error seldom is.
+/// The search extends to this multiple of the stated uncertainty, because errors often exceed their stated
+/// limit.
 const MARGIN: f64 = 1.5;
 
-/// Where the camera is expected to look.
+/// Expected pointing of the camera.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
-    /// Its attitude.
+    /// Attitude of the camera.
     Attitude(Attitude),
-    /// Where the image's centre looks; the roll is not known.
+    /// Direction of the image's centre; the roll is unknown.
     Direction(Direction),
 }
 
-/// Where the camera is expected to look, and how wrong that may be.
+/// Expected pointing of the camera and its uncertainty.
 #[derive(Debug, Clone, Copy)]
 pub struct Hint {
     /// The expected attitude or direction.
     pub expected: Expected,
-    /// Largest angle expected between this and the true attitude or direction, radians; half as much again is allowed.
+    /// Largest expected angle between `expected` and the true attitude or direction, radians. The search
+    /// extends to 1.5 times this angle.
     pub uncertainty: f64,
-    /// Whether to give up, rather than search the whole sky, when the hint does not help.
+    /// Whether to give up if the search near the hint fails, instead of searching the whole sky.
     pub strict: bool,
 }
 
 impl Hint {
-    /// Largest angle looked at.
+    /// Largest angle searched, radians.
     fn reach(&self) -> f64 {
         MARGIN * self.uncertainty
     }
@@ -77,7 +82,7 @@ impl Hint {
         }
     }
 
-    /// Where the image's centre is expected to look.
+    /// Expected direction of the image's centre.
     fn center(&self, field: &Field, focal_length: f64) -> Direction {
         match self.expected {
             Expected::Attitude(attitude) => {
@@ -89,7 +94,7 @@ impl Hint {
         }
     }
 
-    /// The part of all pointings that put a star somewhere on the detector which is allowed.
+    /// Share of allowed pointings among all pointings that put a given star somewhere on the detector.
     fn share(&self, field: &Field, focal_length: f64) -> f64 {
         let stretch = field.camera.projection().magnification(field.reach() / focal_length);
         let places = PI * (self.reach() * focal_length * stretch).powi(2) / field.area();
@@ -101,16 +106,16 @@ impl Hint {
     }
 }
 
-/// A catalogue star and the others as far from it as the image is wide.
+/// A catalogue star and the other stars that one image may show together with it.
 struct Vertex {
     star: u32,
     direction: Direction,
-    /// Distance (a chord) and index of each, nearest first.
+    /// Distance (a chord) and index of each of the other stars, nearest first.
     others: Vec<(f64, usize)>,
 }
 
 impl Vertex {
-    /// Those at a distance in a range.
+    /// Other stars whose distance is in a range.
     fn within(&self, low: f64, high: f64) -> impl Iterator<Item = (f64, usize)> + '_ {
         let first = self.others.partition_point(|other| other.0 < low);
         self.others[first..].iter().copied().take_while(move |other| other.0 <= high)
@@ -152,7 +157,7 @@ pub(super) fn search(
     Ok(Err(Status::NoMatch))
 }
 
-/// The brightest stars that a field around the expected one may hold.
+/// The brightest stars that may be in the field, given the expected pointing and its uncertainty.
 fn vertices(
     sky: &Sky<'_>,
     center: &Direction,
@@ -180,7 +185,7 @@ fn vertices(
     stars.iter().map(vertex).collect()
 }
 
-/// All triangles, with one tolerance.
+/// A search with all triangles and one set of tolerances.
 struct Round<'r, 'a, 'b> {
     field: &'r Field,
     options: &'r SolveOptions,
@@ -196,7 +201,7 @@ struct Round<'r, 'a, 'b> {
 }
 
 impl Round<'_, '_, '_> {
-    /// The triangles of the brightest `count` detections, those of bright ones first.
+    /// Tries the triangles of the brightest `count` detections, triangles of bright detections first.
     fn run(
         &mut self,
         count: usize,
@@ -231,7 +236,8 @@ impl Round<'_, '_, '_> {
         let &Widening { noise_px, distortion, stars } = self.widening;
         let [ab_slack, ac_slack, bc_slack] =
             [ab, ac, bc].map(|edge| noise_px / hypothesis.focal_length + distortion * edge);
-        // Where the third detection fits a star that chance put on the detector: a rhombus on either side.
+        // Area in which the third detection agrees with a star that chance put on the detector: a rhombus on
+        // each side.
         let sine = ((a - c).cross(&(b - c)).norm() / (ac * bc)).max(MIN_SINE);
         let rhombus = 4.0 * ac_slack * bc_slack / sine * hypothesis.focal_length.powi(2);
         let sides = if self.options.parity_known { 1.0 } else { 2.0 };
@@ -242,7 +248,7 @@ impl Round<'_, '_, '_> {
         for s in vertices {
             for (st, t) in s.within(low - ab_slack, high + ab_slack) {
                 self.budget.chances += chance;
-                // The first edge gives the scale, so that the others must agree closely.
+                // The first edge gives the scale, so the other edges must agree closely.
                 let scale = st / ab;
                 let t = &vertices[t];
                 for (_, u) in s.within(scale * ac - ac_slack, scale * ac + ac_slack) {
@@ -281,7 +287,7 @@ fn edges([a, b, c]: [&Direction; 3]) -> [f64; 3] {
     [(a - b).norm(), (a - c).norm(), (b - c).norm()]
 }
 
-/// The pointing that puts three stars on three ideal points, mirrored if their order asks for it.
+/// The pointing that maps three stars to three ideal points; it is mirrored if their order requires it.
 fn point_at(
     projection: Projection,
     ideal: &[Point; 3],
@@ -295,7 +301,7 @@ fn point_at(
     let perimeter: f64 = edges(stars).iter().sum();
     let mut focal_length = supposed;
     for _ in 0..3 {
-        // Angles are not quite proportional to 1/f: further steps take what the first leaves.
+        // Angles are not exactly proportional to 1/f: further steps correct the remaining error of the first.
         focal_length *= edges(seen(focal_length, 1.0)?.each_ref()).iter().sum::<f64>() / perimeter;
     }
     let volume = |[a, b, c]: [&Direction; 3]| a.dot(&b.cross(c));

@@ -1,9 +1,10 @@
-//! The lens of a solved frame: matches that grow outwards, and the model that they bear.
+//! Fits the lens of a solved frame: extends the matches outwards and selects the model that they determine.
 //!
-//! A first solution knows the camera without its lens, or with a radial term, and so matches stars where that is nearly
-//! right. A polynomial of a low order is fitted to these; it predicts where stars farther out are to be looked for, within
-//! less; and so on, to higher orders, as the passes of a calibration do. The model is then chosen by held-out stars
-//! ([`calibrate`](crate::calibrate)) and fitted until the matches stay the same.
+//! The first solution has no lens, or only a radial term, so it matches stars where that is nearly right. A
+//! polynomial of a low order is fitted to these matches. It predicts the positions of stars farther out,
+//! which are searched within a smaller radius. This continues with higher orders, as in the passes of a
+//! calibration. The model is then chosen by held-out stars ([`calibrate`](crate::calibrate)) and fitted until
+//! the matches stay the same.
 
 use nalgebra::DMatrix;
 
@@ -15,29 +16,32 @@ use crate::calibrate::{Form, Model, SingleFit, SingleFrame, View, candidates};
 use crate::error::Result;
 use crate::geometry::distortion::{Distortion, Point};
 
-/// Match radius (fraction of the image's width) and highest order of the passes in which the matches grow. Raising the
-/// order before the matches are right makes it follow the wrong ones.
+/// Match radius (fraction of the image's width) and highest order of the passes in which the matches grow. If
+/// the order rises before the matches are right, the polynomial follows wrong matches.
 const PASSES: [(f64, usize); 3] = [(0.005, 3), (0.003, 4), (0.002, 5)];
-/// Matches have grown when their number changes by less than this fraction.
+/// The matches have stopped growing when their number changes by less than this fraction.
 const GROWTH: f64 = 0.02;
-/// Match radius of all further passes, which fit the model that is chosen.
+/// Match radius of all further passes, which fit the chosen model, as a fraction of the image's width.
 const FINAL_RADIUS: f64 = 0.002;
-/// Further passes at most; the matches usually stay the same from the second of them on.
+/// Maximum number of further passes; the matches usually stay the same from the second one on.
 const FINAL_PASSES: usize = 4;
-/// Brightest detections that are matched: a lens takes some hundred stars, and has no more of millions.
+/// Maximum number of detections matched, brightest first: a lens needs some hundred stars and does not gain
+/// from millions.
 const MOST_DETECTIONS: usize = 3000;
-/// Share of the matches of the first solution that a lens has to keep.
+/// Minimum share of the matches of the first solution that must remain with a lens.
 const MIN_KEPT_MATCHES: f64 = 0.8;
 
 /// Parameters of the lens to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LensModel {
-    /// Where nothing is known of the lens, a radial coefficient and the optical centre, as the residuals ask for them.
+    /// A radial coefficient and the optical centre, if nothing is known of the lens and the residuals require
+    /// them.
     #[default]
     Coarse,
-    /// Nothing: it is as the camera has it.
+    /// No parameters: the lens is that of the camera.
     Given,
-    /// The model of this form, and if it is polynomial of this order, or of the one that predicts held-out stars best.
+    /// The model of this form. A polynomial has this order or, with `None`, the order that predicts held-out
+    /// stars best.
     Fitted(Form, Option<usize>),
 }
 
@@ -47,12 +51,12 @@ impl LensModel {
         self != Self::Given
     }
 
-    /// Refuses an order that there is not.
+    /// Returns an error if the order does not exist.
     pub(super) fn check(self) -> Result<()> {
         self.models().map(|_| ())
     }
 
-    /// The models to choose from; none if none is fitted.
+    /// The models to choose from; empty if none is fitted.
     fn models(self) -> Result<Vec<Vec<Model>>> {
         match self {
             Self::Fitted(form, order) => candidates(form, order),
@@ -64,26 +68,26 @@ impl LensModel {
 /// The lens that was fitted to the matches of one frame.
 #[derive(Debug, Clone)]
 pub struct FittedLens {
-    /// Names of the intrinsics, as of a calibration.
+    /// Names of the intrinsics, as in a calibration.
     pub parameter_names: Vec<String>,
     /// Covariance of the intrinsics, followed by a small rotation about the camera's axes (rad).
     pub covariance: DMatrix<f64>,
 }
 
-/// A frame whose lens is fitted.
+/// A frame with a fitted lens.
 pub(super) struct WithLens {
-    /// Its detections with the lens taken out.
+    /// Detections of the frame, corrected for the lens.
     pub(super) field: Field,
     pub(super) refined: Refined,
     pub(super) fit: SingleFit,
 }
 
-/// Matches that have grown as far as they do, and the lens that predicts them.
+/// Matches found with one lens, and the camera with that lens.
 struct Grown {
     view: View,
     field: Field,
     refined: Refined,
-    /// How many there could be: one for each detection, and for each star.
+    /// Largest possible number of matches: the number of detections or of stars, whichever is smaller.
     most: usize,
 }
 
@@ -92,7 +96,7 @@ impl Grown {
         self.refined.matches.len()
     }
 
-    /// Whether a better lens would predict hardly more.
+    /// Whether nearly all possible matches are found, so that a better lens would add hardly any.
     fn is_complete(&self) -> bool {
         !has_grown(self.number(), self.most)
     }
@@ -100,7 +104,7 @@ impl Grown {
 
 /// Grows the matches of one frame and fits its lens.
 pub(super) struct LensFitter<'a> {
-    /// Detections, brightest first, from the image's centre.
+    /// Detections in px from the image's centre, brightest first.
     pixels: &'a [Point],
     sky: &'a Sky<'a>,
     options: &'a SolveOptions,
@@ -118,7 +122,8 @@ impl<'a> LensFitter<'a> {
         Self { pixels, sky, options, separation }
     }
 
-    /// The lens of a frame that is solved but for it; `None` where its matches bear none, or none that is better.
+    /// Fits the lens of a solved frame; `None` if its matches do not determine a lens, or if the lens loses
+    /// too many of them.
     pub(super) fn fit(&self, field: &Field, solved: &Refined) -> Option<WithLens> {
         let groups = self.options.lens.models().ok()?;
         let Pointing { attitude, focal_length, parity, .. } = solved.fit.pointing;
@@ -130,7 +135,7 @@ impl<'a> LensFitter<'a> {
         let mut last: Option<SingleFit> = None;
         let mut settled = false;
         for _ in 0..FINAL_PASSES {
-            // The model is chosen at first, and again for the matches in which that ended.
+            // The model is chosen first, and chosen again when the matches no longer change.
             let known = last.as_ref().filter(|_| !settled).map(|last| last.model);
             let fit = match known {
                 Some(model) => stars.finish(model, &view)?,
@@ -150,7 +155,8 @@ impl<'a> LensFitter<'a> {
         last.filter(|_| enough).map(|fit| WithLens { field, refined, fit })
     }
 
-    /// Fits lenses that predict where more stars are, until there are no more.
+    /// Fits lenses, each of which predicts the positions of more stars, until the number of matches stops
+    /// growing.
     fn grow(&self, mut view: View, mut stars: SingleFrame) -> Option<Grown> {
         let mut grown: Option<Grown> = None;
         for (radius, order) in PASSES {
@@ -161,11 +167,11 @@ impl<'a> LensFitter<'a> {
             };
             let alone = grown.is_some() && matches!(view.camera.distortion(), Distortion::Radial(_));
             let radial = lead(Model::Radial);
-            // A radial lens that predicts most stars leads on alone.
+            // If a radial lens predicts most stars, no polynomial is tried.
             let polynomial = (!alone && !radial.as_ref().is_some_and(Grown::is_complete))
                 .then(|| lead(Model::Polynomial { order }))
                 .flatten();
-            // Of two that predict as many the first, of few parameters.
+            // If both predict equally many stars, the first one is kept, because it has fewer parameters.
             let better = |a: Grown, b: Grown| if b.number() > a.number() { b } else { a };
             let best = [radial, polynomial].into_iter().flatten().reduce(better)?;
             let growing = has_grown(stars.len(), best.number()) && !best.is_complete();
@@ -179,7 +185,7 @@ impl<'a> LensFitter<'a> {
         grown
     }
 
-    /// The best model that the matches determine nearly everywhere in the frame.
+    /// Fits the best model that the matches determine nearly everywhere in the frame.
     fn choose(groups: &[Vec<Model>], stars: &SingleFrame, view: &View) -> Option<SingleFit> {
         let mut groups = groups.to_vec();
         while !groups.is_empty() {
@@ -197,7 +203,8 @@ impl<'a> LensFitter<'a> {
         None
     }
 
-    /// Matches within a fraction of the image's width of where a camera expects stars, and its detections.
+    /// Detections of a view and their matches within `radius`, a fraction of the image's width, of the
+    /// expected stars.
     fn matched(&self, view: &View, radius: f64) -> Option<Grown> {
         let View { camera, attitude } = view;
         let brightest = &self.pixels[..self.pixels.len().min(MOST_DETECTIONS)];
@@ -229,7 +236,7 @@ impl<'a> LensFitter<'a> {
     }
 }
 
-/// Whether a number of matches changes by more than a little.
+/// Whether a number of matches changes by at least [`GROWTH`].
 fn has_grown(before: usize, after: usize) -> bool {
     (after as f64 / before as f64).ln().abs() >= GROWTH
 }

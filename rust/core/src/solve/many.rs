@@ -1,4 +1,4 @@
-//! Many frames at once.
+//! Solves many frames in parallel.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::monitor::{Monitor, checkpoint};
 
-/// Solves many frames, each on its own and with its own options, on all threads; the outcomes are in the order of the
-/// frames.
+/// Solves many frames independently on all threads, each with its own options. The outcomes are in the order
+/// of the frames.
 ///
-/// Every outcome is that of [`solve`], whatever the number of threads, but for frames that run into their time bound.
+/// Every outcome is that of [`solve`], whatever the number of threads, except for frames that reach their
+/// time bound.
 pub fn solve_many(
     database: &Database,
     frames: &[&[Point]],
@@ -28,7 +29,7 @@ pub fn solve_many(
         ));
     }
     options.iter().try_for_each(SolveOptions::validate)?;
-    // Before the work, so that of several bad frames the first is named.
+    // All frames are checked before the work, so that the error names the first invalid one.
     for (number, pixels) in frames.iter().enumerate() {
         check_positions(pixels, || format!("in frame {number}, "))?;
     }
@@ -46,7 +47,7 @@ pub fn solve_many(
         .collect()
 }
 
-/// Passes on when to stop; the progress of one frame is none of many.
+/// Forwards cancellation, but not the progress of single frames.
 struct Quiet<'m>(&'m dyn Monitor);
 
 impl Monitor for Quiet<'_> {

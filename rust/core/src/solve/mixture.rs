@@ -1,63 +1,72 @@
-//! How probable it is that a catalogue star and the detection nearest to it are a match, not neighbours by chance.
+//! Computes the probability that a catalogue star and its nearest detection are a match, not neighbours by
+//! chance.
 //!
-//! A star that is tried has a detection with a probability c, which depends on how bright it is. If so, the detection
-//! lies at a distance r from where the star is expected with a density of two parts: a bivariate t distribution, whose
-//! tails hold blended stars, and for a share e of misfits, where the camera's model is not that of the lens, all scales
-//! from σ to the radius R of the search alike:
+//! A catalogue star has a detection with a probability c, which depends on the star's brightness. If it has
+//! one, the detection lies at a distance r from the star's expected position with a density of two parts. The
+//! first part is a bivariate t distribution, whose tails cover blended stars. The second part has a share e,
+//! for misfits where the camera's model is not that of the lens; it treats all scales from σ to the search
+//! radius R alike:
 //!
 //! ```text
 //! g(r) = (1 - e) (1 + r² / (ν σ²))^(-(ν + 2) / 2) / (2 π σ²)  +  e / (π ln(1 + R²/σ²) (σ² + r²)).
 //! ```
 //!
-//! Otherwise the nearest detection is one of those that lie about without a star, with the density λ. So the pair is a
-//! match with the probability
+//! Otherwise the nearest detection is a stray one without a star; such detections have the density λ. The
+//! pair is thus a match with the probability
 //!
 //! ```text
 //! p = c g(r) / (c g(r) + (1 - c) λ).
 //! ```
 //!
-//! σ, e, λ and c follow from the probabilities in turn (expectation and maximisation: Dempster, Laird & Rubin 1977): σ
-//! and e from the distances, λ from the detections that are left, and c from the share of matches among the other stars
-//! of the same brightness, for a pair is no evidence for itself. Stars that have no detection at all count in that
-//! share: where catalogue stars are too faint for the frame, a detection beside one of them is there by chance.
+//! σ, e, λ and c are computed from the probabilities, and the probabilities from them, in turn (expectation
+//! and maximisation: Dempster, Laird & Rubin 1977): σ and e from the distances, λ from the unmatched
+//! detections, and c from the share of matches among the other stars of the same brightness, because a pair
+//! is no evidence for itself. Stars without any detection count in that share: where catalogue stars are too
+//! faint for the frame, a detection near one of them is there by chance.
 
 use std::f64::consts::{PI, TAU};
 
 use super::fit::Match;
 
-/// Degrees of freedom ν of the distances: few enough that blends keep a share, enough that chance keeps little.
+/// Degrees of freedom ν of the distances. A smaller value accepts more blends; a larger value accepts fewer
+/// chance pairs.
 const FREEDOM: f64 = 6.0;
-/// Least σ, px: catalogue errors and blends are of that size.
+/// Smallest σ, px: catalogue errors and blends have this size.
 const MIN_SIGMA_PX: f64 = 0.06;
-/// Share of misfits to begin with, and at most.
+/// Initial share of misfits.
 const FIRST_MISFITS: f64 = 0.3;
+/// Upper limit of the share of misfits.
 const MOST_MISFITS: f64 = 0.9;
-/// Stars of the first class of brightness; every further class has twice as many as the one before.
+/// Number of stars in the first class of brightness; every further class has twice as many as the class
+/// before.
 const FIRST_CLASS: usize = 8;
-/// Classes at most; the last one is open.
+/// Number of classes; the last one holds all remaining stars.
 const CLASSES: usize = 16;
-/// Matches that every class is credited with: so few that stars of a class without any other match need strong evidence.
+/// Number of matches credited to every class. It is so small that stars of a class without any other match
+/// need strong evidence.
 const CREDIT: f64 = 0.1;
-/// Rounds at most, and the relative change of σ that ends them: the fit to the matches repeats them.
+/// Maximum number of rounds. They are repeated whenever the fit to the matches is repeated.
 const MAX_ROUNDS: usize = 20;
+/// Change of σ (relative) and of the share of misfits below which the rounds end.
 const TOLERANCE: f64 = 0.05;
-/// Pairs of which none is less probable are clear, whatever σ: the next round of the fit has a better one.
+/// If all pairs are more probable than this, the rounds end whatever σ: the next round of the fit computes a
+/// better σ.
 const CLEAR: f64 = 0.999;
 
-/// Sources of pairs of stars and detections besides matches.
+/// Numbers and extents that determine how many pairs of stars and detections occur by chance.
 pub(super) struct Mixture {
-    /// Detections that may be matched.
+    /// Number of detections that may be matched.
     pub(super) detections: usize,
-    /// Area in which they lie, px².
+    /// Area in which the detections lie, px².
     pub(super) area: f64,
-    /// Distance up to which pairs are looked for, px.
+    /// Largest distance between the star and the detection of a pair, px.
     pub(super) radius: f64,
-    /// Catalogue stars that were tried, with or without a detection near them.
+    /// Number of catalogue stars tried, with or without a detection near them.
     pub(super) stars: usize,
 }
 
 impl Mixture {
-    /// Gives every pair its probability; `sigma` is the σ to start from, px.
+    /// Computes the probability of every pair; `sigma` is the initial σ, px.
     pub(super) fn weigh(&self, pairs: &mut [Match], sigma: f64) {
         let mut spread = Spread { sigma: sigma.max(MIN_SIGMA_PX), misfits: FIRST_MISFITS };
         for pair in pairs.iter_mut() {
@@ -74,7 +83,8 @@ impl Mixture {
         }
     }
 
-    /// The probabilities that follow from those before and from how the distances spread, and how they spread then.
+    /// One round: updates the probabilities from the previous ones and from the spread of the distances, and
+    /// returns the new spread.
     fn round(
         &self,
         pairs: &mut [Match],
@@ -96,7 +106,7 @@ impl Mixture {
         for pair in pairs.iter_mut() {
             let share = classes[class_of(pair.rank)].share_without(pair.probability);
             let falls = 1.0 / (1.0 + pair.distance2 * scale);
-            // The power for six degrees of freedom.
+            // The exponent of the formula is -4 for six degrees of freedom; `falls` is squared twice.
             let near = peak * (falls * falls).powi(2);
             let density = near + any_scale / (sigma2 + pair.distance2);
             let weight = share / (share * density + (1.0 - share) * strays);
@@ -107,7 +117,7 @@ impl Mixture {
         }
         let sigma = ((FREEDOM + 2.0) / FREEDOM * squares / (2.0 * sum)).sqrt();
         let misfits = far / (sum + far);
-        // Of no pairs nothing follows.
+        // Without pairs σ is NaN here, and `max` gives the lower limit.
         Spread { sigma: sigma.max(MIN_SIGMA_PX), misfits: misfits.clamp(0.0, MOST_MISFITS) }
     }
 
@@ -122,7 +132,7 @@ impl Mixture {
     }
 }
 
-/// How far matches lie apart.
+/// Spread of the distances between the detections and the stars of matches.
 struct Spread {
     /// σ, px.
     sigma: f64,
@@ -133,18 +143,18 @@ struct Spread {
 /// Stars of about the same brightness.
 struct Class {
     stars: f64,
-    /// Sum of the probabilities of their pairs.
+    /// Sum of the probabilities of the pairs of these stars.
     matches: f64,
 }
 
 impl Class {
-    /// Share of the stars that have a detection, as all but one of them tell.
+    /// Share of the stars that have a detection, estimated without the star whose pair has this probability.
     fn share_without(&self, probability: f64) -> f64 {
         (self.matches - probability + CREDIT) / (self.stars - 1.0 + 2.0 * CREDIT).max(2.0 * CREDIT)
     }
 }
 
-/// The class of a star by its rank, the brightest being 0.
+/// Class of a star by its rank; the brightest star has rank 0.
 fn class_of(rank: usize) -> usize {
     ((rank / FIRST_CLASS + 1).ilog2() as usize).min(CLASSES - 1)
 }
@@ -169,7 +179,8 @@ mod tests {
         }
     }
 
-    /// Pairs of the brightest `seen` stars at a normal distance, and of others with their nearest of `strays`.
+    /// Pairs of the brightest `seen` stars at normally distributed distances, and of the other stars with the
+    /// nearest of `strays` detections.
     fn pairs(
         seen: usize,
         stars: usize,
@@ -203,7 +214,8 @@ mod tests {
             let found = of(true).filter(|pair| pair.is_probable()).count();
             let wrong = of(false).filter(|pair| pair.is_probable()).count();
             prop_assert!(found as f64 > 0.7 * seen as f64, "{} of {}", found, seen);
-            // As many as the probabilities say, within six standard deviations of such a count.
+            // The number of wrong pairs is that given by the probabilities, within six standard deviations of
+            // such a count.
             let probable = pairs.iter().filter(|pair| pair.is_probable());
             let expected: f64 = probable.map(|pair| 1.0 - pair.probability).sum();
             let most = expected + 6.0 * expected.sqrt() + 6.0;
@@ -213,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_pair_is_no_evidence_for_itself() {
-        // Alone among 256 stars too faint for the frame, and as close among stars that are there.
+        // The last pair is alone among 256 stars too faint for the frame; the other pairs are as close, among
+        // stars that the frame shows.
         let bright = (0..56).map(|rank| pair(rank, 0.3));
         let mut pairs: Vec<Match> = bright.chain([pair(400, 0.3)]).collect();
         Mixture { detections: 1500, area: AREA, radius: 10.0, stars: 500 }.weigh(&mut pairs, 1.0);

@@ -1,15 +1,16 @@
-//! Parts of a frame that are searched by themselves, for the brightest detections of the whole may be no stars: a tree or
-//! a roof in one part of the image, lamps, or hot pixels.
+//! Parts of a frame that are searched separately, because the brightest detections of the whole frame may not
+//! be stars: a tree or a roof in one part of the image, lamps, or hot pixels.
 //!
-//! Each part is a [`Field`] of its own, with its brightest detections, its area and the stars in it, so that what lies
-//! outside it is neither in its patterns nor evidence against what they find.
+//! Each part is a separate [`Field`] with its own brightest detections, area and stars. Detections outside a
+//! part are neither in its patterns nor evidence against its candidates.
 
 use super::field::Field;
 
-/// Detections of each part from which patterns are made: as many as clean fields need.
+/// Number of detections of each part from which patterns are made: as many as needed for fields without false
+/// detections.
 pub(super) const STARS: usize = 9;
-/// Regions of the image, as left, top, right and bottom in fractions of its width and height: halves, quarters and the
-/// middle, one of which most kinds of foreground leave free.
+/// Regions of the image, as left, top, right and bottom in fractions of its width and height: halves,
+/// quarters and the middle. Most kinds of foreground leave one of them free.
 const REGIONS: [[f64; 4]; 9] = [
     [0.0, 0.0, 1.0, 0.5],
     [0.0, 0.5, 1.0, 1.0],
@@ -21,14 +22,16 @@ const REGIONS: [[f64; 4]; 9] = [
     [0.0, 0.5, 0.5, 1.0],
     [0.5, 0.5, 1.0, 1.0],
 ];
-/// Of the whole image, so many of the brightest are left out at first, and each time this many times as many, so that once
-/// most of the patterns' stars are the brightest that are stars ...
+/// Number of brightest detections of the whole image that are excluded at first.
 const FIRST_LEFT_OUT: f64 = 18.0;
+/// Factor by which the number of excluded detections grows each time. It is so small that in one of the steps
+/// most detections in patterns are the brightest true stars.
 const GROWTH: f64 = 1.2;
-/// ... up to this many.
+/// Maximum number of brightest detections that are excluded.
 const MOST_LEFT_OUT: f64 = 250.0;
 
-/// Parts of a field whose brightest `tried` detections were searched in vain: those that bring in others.
+/// Parts of a field whose brightest `tried` detections were searched without success. Parts whose patterns
+/// would consist of these detections alone are omitted.
 pub(super) fn parts(field: &Field, tried: usize) -> impl Iterator<Item = Field> {
     let [low, high] = field.bounds();
     let regions = REGIONS.iter().map(move |[left, top, right, bottom]| {

@@ -1,5 +1,6 @@
-//! Which detections patterns are made of: the brightest of the image or, where that shows more of the sky than the
-//! database's patterns span, the brightest of each of many overlapping patches of it.
+//! Selects the detections from which patterns are made: the brightest of the image or, where the image shows
+//! more of the sky than the database's patterns span, the brightest of each of many overlapping patches of
+//! the image.
 
 use std::f64::consts::PI;
 
@@ -8,36 +9,42 @@ use crate::database::lattice_point;
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
 
-/// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
-/// deviations with centroids good to half a pixel.
+/// Error of an edge in the image, px: about two standard deviations for centroids with an error of half a
+/// pixel. The tolerance grows by the ratio of this error to the longest edge.
 pub(super) const EDGE_ERROR_PX: f64 = 1.0;
-/// Fisheye images that show more than this many of the database's widest fields across are searched in patches.
+/// Fisheye images that are more than this many of the database's widest fields across are searched in
+/// patches.
 const MIN_FIELDS_ACROSS: f64 = 1.3;
-/// Patches are as large as the database's widest field, and by these factors smaller, unless smaller than its narrowest.
+/// Diameters of the patches, as factors of the database's widest field. Patches smaller than the narrowest
+/// field are omitted.
 const SHRINKAGES: [f64; 3] = [1.0, 0.7, 0.5];
-/// Distance of the centres of neighbouring patches over their radius: closer ones are more, and more alike.
+/// Distance between the centres of neighbouring patches divided by the radius of a patch. A smaller value
+/// gives more patches that overlap more.
 const PATCH_SPACING: f64 = 0.8;
-/// Share of the pattern-checking stars taken in each patch: a patch shows part of the stars.
+/// Share of the pattern-checking stars taken in each patch, because a patch shows only a part of the stars.
 const STARS_SHARE: f64 = 0.4;
-/// Shapes of patterns at most this far from the axis decide how finely focal lengths are divided, radians: nearer to
-/// the rim they change faster, but patches nearer to the axis do as well.
+/// Largest angle to the axis up to which the shapes of patterns determine how finely focal lengths are
+/// divided, radians. Shapes nearer to the rim change faster, but patches nearer to the axis are sufficient
+/// for a solution.
 const MAX_SPLIT_ANGLE: f64 = 1.0;
 
-/// Groups of detections of which patterns are made, and how large these are.
+/// Groups of detections from which patterns are made, and the size of the groups.
 pub(super) struct Plan {
-    /// Numbers of the detections in each group, ascending: brightest first.
+    /// Indices of the detections in each group, ascending: brightest first.
     pub(super) groups: Vec<Vec<usize>>,
-    /// Largest angle to the axis at which shapes of patterns have to be right for any focal length, radians.
+    /// Largest angle to the axis at which the shapes of patterns must be correct for any focal length,
+    /// radians.
     pub(super) max_angle: f64,
-    /// Error of an edge ratio that comes from the centroids, for which focal lengths need not be divided.
+    /// Error of an edge ratio due to the centroids. Differences of this size need no finer division of focal
+    /// lengths.
     pub(super) edge_error: f64,
     /// Distance from the middle of a group to its edge, px.
     pub(super) reach: f64,
 }
 
 impl Plan {
-    /// `fovs` are the fields the database is made for, from the narrowest to the widest; `stars` the detections from
-    /// which patterns are made.
+    /// Plans the groups of a field. `narrowest` and `widest` are the limits of the fields of view that the
+    /// database is made for, radians; `stars` is the number of detections from which patterns are made.
     pub(super) fn new(field: &Field, [narrowest, widest]: [f64; 2], focal_length: f64, stars: usize) -> Self {
         let projection = field.camera.projection();
         let across = 2.0 * field.angle(focal_length);
@@ -60,20 +67,20 @@ impl Plan {
         Self { groups, max_angle: MAX_SPLIT_ANGLE, edge_error: EDGE_ERROR_PX / reach, reach }
     }
 
-    /// One group: the brightest of the image.
+    /// A plan with a single group: the brightest detections of the image.
     pub(super) fn brightest(field: &Field, stars: usize) -> Self {
         let all = (0..stars.min(field.distinct().len())).collect();
         Self { groups: vec![all], max_angle: PI, edge_error: 0.0, reach: field.reach() }
     }
 
-    /// One more than the highest number of a detection in any group.
+    /// One more than the highest index of a detection in any group.
     pub(super) fn end(&self) -> usize {
         self.groups.iter().filter_map(|group| group.last()).max().map_or(0, |last| last + 1)
     }
 }
 
-/// The first `wanted` detections within `radius` of points spread evenly over a cone about the axis; none of fewer than
-/// four.
+/// Groups of the first `wanted` detections within `radius` of each of many points, spread evenly over a cone
+/// about the axis. Groups of fewer than four detections are omitted.
 fn patches(
     seen: &[Option<Direction>],
     radius: f64,

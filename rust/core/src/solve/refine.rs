@@ -1,5 +1,5 @@
-//! The final match: detections to catalogue stars one to one, and attitude and focal length fitted to all of them;
-//! and the lens, where the residuals ask for it.
+//! Final matching: pairs detections and catalogue stars one to one, and fits attitude, focal length and, if
+//! the residuals require it, the lens to all matches.
 
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use super::fit::{FIT_STEPS, Fit, Lens, Match, fit, gain};
@@ -8,61 +8,64 @@ use super::verify::Accepted;
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 
-/// Matches farther out than this many standard deviations of the fit are dropped.
+/// Matches with residuals above this many standard deviations of the fit are dropped.
 const CLIP_SIGMA: f64 = 5.0;
-/// No match closer than this is dropped, px: catalogue errors and blends are of that size.
+/// Matches closer than this are never dropped, px: catalogue errors and blends have this size.
 const MIN_CLIP_PX: f64 = 0.3;
-/// Expected number of stray detections within the match radius of a star: only so many of the brightest detections
-/// are matched that it is not exceeded, so a wide radius takes bright stars and a narrow one takes all.
+/// Largest expected number of stray detections within the match radius of a star. It limits how many of the
+/// brightest detections are matched: a wide radius uses only bright stars, a narrow radius uses all.
 const CROWDING_LIMIT: f64 = 0.3;
-/// Detections that are matched whatever the radius.
+/// Minimum number of detections matched, whatever the radius.
 const MIN_DETECTIONS: usize = 30;
-/// Fewest matches that determine attitude and focal length with something to spare.
+/// Minimum number of matches, which determine attitude and focal length with some redundancy.
 const MIN_MATCHES: usize = 3;
-/// Fewest matches to which a lens is fitted.
+/// Minimum number of matches to which a lens is fitted.
 const MIN_LENS_MATCHES: usize = 12;
-/// Parameters of the lens are fitted when they lower the sum of squares by so many variances: chance does it once in
-/// 10⁶ frames.
+/// Parameters of the lens are fitted when they lower the sum of squares by this many variances, which occurs
+/// by chance once in 10⁶ frames.
 const SIGNIFICANT: f64 = 25.0;
-/// Share of the matches that a lens has to keep.
+/// Minimum share of the matches that must remain with a lens.
 const MIN_KEPT_MATCHES: f64 = 0.8;
-/// Share of the matches to be expected that a narrower radius has to keep: where more are lost, the model is not that of
-/// the camera, and the matches that are left would be those of one part of the image.
+/// Minimum share of the expected number of matches that must remain with a narrower radius. If more are lost,
+/// the model does not fit the camera, and the remaining matches would be those of one part of the image.
 const MIN_KEPT_WHEN_NARROWER: f64 = 0.9;
-/// Rounds in which a lens is fitted to matches within the full radius: each takes in stars farther out.
+/// Number of rounds in which a lens is fitted to matches within the full radius. Each round includes stars
+/// farther out.
 const GROWING_ROUNDS: usize = 4;
-/// Detections farther than so many match radii from a star are not compared with it again: the fit moves none that far.
+/// Detections farther than this many match radii from a star are not compared with it again: the fit moves no
+/// star that far.
 const KEPT_RADII: f64 = 2.0;
-/// Largest radial coefficient and optical centre (half image widths) believed: more is a wrong match at the edges.
+/// Largest radial coefficient accepted: a larger one comes from wrong matches at the edges.
 const MAX_K1: f64 = 0.15;
-/// See [`MAX_K1`].
+/// Largest distance of the optical centre from the image's centre accepted, in half image widths.
 const MAX_CENTER: f64 = 0.25;
 
-/// Spread of the distances that a candidate is taken to begin with, as a fraction of the match radius.
+/// Initial spread of the distances of a candidate's matches, as a fraction of the match radius.
 const WIDEST_SPREAD: f64 = 0.3;
-/// By how much more than the image's reach stars are looked for when a lens is fitted.
+/// When a lens is fitted, stars are searched up to this fraction beyond the image's reach.
 const LENS_MARGIN: f64 = 0.1;
 
 /// Outcome of [`Refiner::refine`].
 pub(super) struct Refined {
     pub(super) fit: Fit,
-    /// Those that are probable.
+    /// The probable matches.
     pub(super) matches: Vec<Match>,
 }
 
-/// Whether a lens fits more closely, and loses no matches but chance ones that wider residuals let in.
+/// Whether a lens lowers the residuals and keeps most matches. Chance matches that larger residuals admitted
+/// may be lost.
 fn improves(with: &Refined, without: &Refined) -> bool {
     with.fit.sigma < without.fit.sigma
         && with.matches.len() as f64 >= MIN_KEPT_MATCHES * without.matches.len() as f64
 }
 
-/// Matches and fits in turn until the matches stay the same.
+/// Matches and fits alternately until the matches stay the same.
 pub(super) struct Refiner<'a> {
     pub(super) field: &'a Field,
     pub(super) sky: &'a Sky<'a>,
     /// Match radius, px; it shrinks with the residuals.
     pub(super) radius: f64,
-    /// Most rounds of matching and fitting.
+    /// Maximum number of rounds of matching and fitting.
     pub(super) rounds: usize,
     /// Whether radial distortion and optical centre are fitted too, if they are significant.
     pub(super) lens_is_free: bool,
@@ -79,10 +82,10 @@ impl Refiner<'_> {
         Some(self.with_lens(start, &pinhole).unwrap_or(pinhole))
     }
 
-    /// With a lens, if that fits better.
+    /// Refines with a lens; `None` if the lens does not fit better.
     fn with_lens(&self, start: &Pointing, pinhole: &Refined) -> Option<Refined> {
         let mut stars = Vec::new();
-        // Also those just outside the image, for a lens may bring them into it.
+        // Includes stars just outside the image, because a lens may move them into it.
         let wide = Pointing { focal_length: start.focal_length * (1.0 - LENS_MARGIN), ..*start };
         self.sky.in_view(self.field, &wide, stars_wanted(self.field.ideal.len()), &mut stars);
         let seen = self.sky.projected(start, &stars);
@@ -101,13 +104,13 @@ impl Refiner<'_> {
         Some(centered.unwrap_or(radial))
     }
 
-    /// Whether more parameters, the first `NEXT`, are significant.
+    /// Whether the additional parameters among the first `NEXT` are significant.
     fn asks_for_more<const NEXT: usize>(&self, Refined { fit, matches }: &Refined) -> bool {
         matches.len() >= MIN_LENS_MATCHES && gain::<NEXT>(self.field, matches, fit) > SIGNIFICANT
     }
 
-    /// Matches and fits in turn until the matches stay the same, at first so many times within the full radius;
-    /// `stars` are where `start` sees them.
+    /// Matches and fits alternately until the matches stay the same. The first `growing` rounds use the full
+    /// radius; `stars` are at the positions expected with `start`.
     pub(super) fn settle<const N: usize>(
         &self,
         stars: &[ProjectedStar],
@@ -119,7 +122,7 @@ impl Refiner<'_> {
         let mut matcher = Matcher::new(field, sky, stars, &lens, radius);
         let mut matches = matcher.matches(start, &lens, radius, WIDEST_SPREAD * radius);
         let mut last: Option<Fit> = None;
-        // What the matches were looked for with: radius and spread.
+        // Radius and spread with which the current matches were found.
         let mut looked = (radius, WIDEST_SPREAD * radius);
         let mut most = expected(&matches);
         let end = growing + rounds.max(1);
@@ -128,7 +131,7 @@ impl Refiner<'_> {
                 return None;
             }
             let (pointing, lens) = last.as_ref().map_or((start, lens), |fit| (&fit.pointing, fit.lens));
-            // The first fit decides what matches: a step towards it will do.
+            // The first fit only improves the matching: one step towards it is sufficient.
             let steps = if round == 0 && end > 1 { 1 } else { FIT_STEPS };
             let fit = fit::<N>(field, &matches, pointing, lens, steps)?;
             let mut within = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
@@ -157,22 +160,23 @@ impl Refiner<'_> {
     }
 }
 
-/// Number of matches to be expected among pairs.
+/// Expected number of true matches among pairs.
 fn expected(pairs: &[Match]) -> f64 {
     pairs.iter().map(|pair| pair.probability).sum()
 }
 
-/// Detections and the catalogue stars that may be theirs.
+/// Detections and the catalogue stars near them.
 struct Matcher<'a> {
     field: &'a Field,
-    /// Numbers of all stars, ascending.
+    /// Indices of all stars, ascending.
     numbers: Vec<u32>,
-    /// Stars and the detections near them; those of one star follow each other.
+    /// Pairs of stars and detections near them; all pairs of one star are consecutive.
     pairs: Vec<Match>,
 }
 
 impl<'a> Matcher<'a> {
-    /// For pointings and lenses with which no star is seen more than a few match radii from where it is said to be.
+    /// Collects the pairs of `stars` and detections near them. They hold for all pointings and lenses that
+    /// move no star by more than a few match radii from its position in `stars`.
     fn new(field: &'a Field, sky: &Sky<'_>, stars: &[ProjectedStar], lens: &Lens, radius: f64) -> Self {
         let near = KEPT_RADII * radius;
         let points: Vec<Point> = field.ideal.iter().map(|&p| lens.ideal(p, field.half_width())).collect();
@@ -188,8 +192,8 @@ impl<'a> Matcher<'a> {
         Self { field, numbers: stars.iter().map(|(star, _)| *star).collect(), pairs }
     }
 
-    /// Every star with its nearest detection within `radius`, and how probable that is a match, from `sigma` on; a
-    /// detection keeps its nearest star. By detection.
+    /// Pairs every star with its nearest detection within `radius` and computes the probability of each pair,
+    /// starting from `sigma`. A detection keeps only its nearest star. The pairs are sorted by detection.
     fn matches(&self, pointing: &Pointing, lens: &Lens, radius: f64, sigma: f64) -> Vec<Match> {
         let Self { field, numbers, pairs } = self;
         let crowd = CROWDING_LIMIT * field.area() / (std::f64::consts::PI * radius * radius);

@@ -1,4 +1,4 @@
-//! The candidate nearest to a solution, of a frame that did not solve.
+//! Finds the best candidate of a frame that was not solved.
 
 use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, search_all};
 use crate::database::Database;
@@ -6,19 +6,20 @@ use crate::error::Result;
 use crate::geometry::distortion::Point;
 use crate::monitor::Monitor;
 
-/// The most likely of the candidates that were rejected.
+/// The most likely of the rejected candidates.
 #[derive(Debug, Clone)]
 pub struct Rejected {
     /// Natural logarithm of its likelihood ratio.
     pub log_ratio: f64,
-    /// Bound on the probability that chance gives such a match, at most 1.
+    /// Upper bound on the probability that chance gives such a match, at most 1.
     pub probability: f64,
-    /// The solution that it would be; `None` when fewer than three stars match after all.
+    /// The solution that follows from this candidate; `None` when fewer than three stars match.
     pub solution: Option<Solution>,
 }
 
-/// Finds the best candidate of a frame that [`super::solve`] did not solve: repeats the search up to it, so that
-/// solving itself need not remember it. None if that takes longer than the options allow.
+/// Finds the best candidate of a frame that [`super::solve`] did not solve. The search is repeated up to this
+/// candidate, so that solving itself need not store it. Returns `None` if there was no candidate or the
+/// search takes longer than the options allow.
 pub fn best_rejected(
     database: &Database,
     pixels: &[Point],

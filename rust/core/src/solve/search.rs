@@ -1,4 +1,4 @@
-//! Lost in space: patterns of bright detections looked up in the database, brightest first.
+//! Blind ("lost in space") search: looks up patterns of bright detections in the database, brightest first.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -14,68 +14,73 @@ use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
 use crate::pattern::{Pattern, PatternShape, pattern_shape};
 
-/// One round of the search: how much wider its tolerance is, and how many stars it takes.
+/// One round of the search: its tolerance and the number of its stars.
 struct Widening {
     /// Factor on the database's tolerance.
     factor: f64,
-    /// Share of the square of the field's half-diagonal angle, by which lenses of one kind distort, that is added.
+    /// Tolerance added for distortion, as a factor of the square of the field's half-diagonal angle in
+    /// radians: the distortion of lenses of one kind grows with this square.
     distortion: f64,
-    /// Share of the pattern-checking stars.
+    /// Share of the pattern-checking stars that are used.
     stars: f64,
-    /// The round ends when it has verified so many candidates in vain.
+    /// Number of rejected candidates after which the round ends.
     candidates: u64,
 }
 
-/// The search widens in rounds: wide lenses without a camera model solve in the later ones, with the fewer patterns
-/// the more chance candidates each finds.
+/// Rounds of the search, with growing tolerances. Wide lenses without a camera model are solved in the later
+/// rounds. The later rounds use fewer patterns, because each pattern finds more chance candidates.
 const ROUNDS: [Widening; 3] = [
     Widening { factor: 1.0, distortion: 0.0, stars: 1.0, candidates: u64::MAX },
     Widening { factor: 2.0, distortion: 0.04, stars: 0.8, candidates: MAX_CANDIDATES },
     Widening { factor: 3.0, distortion: 0.12, stars: 0.5, candidates: MAX_CANDIDATES },
 ];
-/// Of the whole field so many detections are tried before its parts, and the others after them: few enough that foreground
-/// does not take all the time, enough for nearly all fields in which half of the detections are false.
+/// Number of detections of the whole field that are tried before its parts; the other detections follow after
+/// the parts. With more, foreground would take too much time. This number is sufficient for nearly all fields
+/// in which half of the detections are false.
 const BEFORE_PARTS: usize = 18;
 /// All ranks.
 const ALL: Range<usize> = 0..usize::MAX;
-/// Candidates of a later round at most: in databases of many patterns every pattern of the image
-/// finds several by chance at such tolerances, which is no way to the right one.
+/// Maximum number of candidates of a later round. In databases of many patterns, every pattern of the image
+/// finds several chance candidates at such tolerances, so more candidates hardly help to find the right one.
 const MAX_CANDIDATES: u64 = 200;
-/// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
+/// Largest tolerance of the later rounds. Beyond it, every pattern finds dozens of chance candidates.
 const MAX_TOLERANCE: f64 = 0.02;
-/// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
+/// Patterns whose longest edge is shorter than this fraction of the image's reach carry little information
+/// and are skipped.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
 const MAX_HYPOTHESIS_RATIO: f64 = 2.0;
-/// Catalogue and image agree on the longest edge to this many tolerances.
+/// Largest difference between the longest edges of catalogue and image, in units of the tolerance.
 const LENGTH_SLACK: f64 = 2.0;
 
-/// By how much wider than a pattern is looked for its neighbours are counted: wide enough to find some, narrow enough
-/// that they are as dense.
+/// Factor by which the tolerance is widened to count the neighbours of a pattern: wide enough to find some,
+/// narrow enough that their density is the same.
 const DENSITY_WIDENING: f64 = 4.0;
 
-/// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
+/// Maximum number of patterns looked up together: enough to keep the memory busy, few enough to stay in the
+/// cache.
 const MAX_BATCH: usize = 64;
 
-/// Where a batch finds more than so many, the next one is small: time-outs are not heard while it is looked up.
+/// A batch that finds more patterns than this is followed by a small one, because the clock is not checked
+/// during a look-up.
 const MANY_FOUND: usize = 50_000;
-/// Candidates that are verified between two looks at the clock: each takes some microseconds.
+/// Number of candidates verified between two checks of the clock; each takes some microseconds.
 const LOOK_INTERVAL: usize = 64;
 
-/// A range of focal lengths narrow enough for one set of directions.
+/// A range of focal lengths that is narrow enough to use one set of directions for all of them.
 pub(super) struct Hypothesis {
     pub(super) focal_length: f64,
-    /// Catalogue chord over image chord that the range allows.
+    /// Range of the ratio of catalogue chord to image chord that the focal lengths allow.
     pub(super) length_ratio: RangeInclusive<f64>,
-    /// Of all detections; `None` outside the projection's image.
+    /// Camera directions of the detections in the plan's groups; `None` outside the projection's image.
     pub(super) directions: Vec<Option<Direction>>,
 }
 
 /// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
 ///
-/// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
-/// (With an equidistant fisheye, lengths along and across the radius part by θ²/3 · df/f, which is as much.)
-/// Nearest to `estimate` first.
+/// The angle θ between a point and the axis changes with f as θ (1 - θ²·2/3 · df/f), so the relative width of
+/// a part may be 3 tolerance/θ². (With an equidistant fisheye, the lengths along and across the radius differ
+/// by θ²/3 · df/f, which has a similar effect.) The part nearest to `estimate` comes first.
 pub(super) fn hypotheses(
     field: &Field,
     plan: &Plan,
@@ -93,7 +98,7 @@ pub(super) fn hypotheses(
         let ratio = (1.0 + width).min(MAX_HYPOTHESIS_RATIO);
         edges.push(low * ratio);
     }
-    // Stretch evenly onto the range, so that no part hangs over its end.
+    // Stretch the parts evenly over the range, so that none extends beyond its end.
     let parts = edges.len() - 1;
     let step = (range[1] / range[0]).powf(1.0 / parts.max(1) as f64);
     let mut all: Vec<Hypothesis> = (0..parts.max(1))
@@ -145,7 +150,8 @@ pub(super) fn search(
         let stars = ((options.pattern_checking_stars as f64 * round.stars).ceil() as usize).max(4);
         let plan = Plan::new(field, sky.database.fov_range(), range[1], stars);
         let mut search = Search { sky, options, range, tolerance, most: round.candidates, begun, budget };
-        // The database's own tolerance is the likeliest, so that it is the one for parts too.
+        // Only the first round searches parts: the database's own tolerance is the most likely one to
+        // succeed.
         let in_parts = number == 0 && field.camera.projection() == Projection::Gnomonic;
         let ended = if in_parts {
             search.run_with_parts(field, &plan, verifier)?
@@ -167,15 +173,15 @@ struct Search<'s, 'b> {
     /// Shortest, expected and longest focal length, px.
     range: [f64; 3],
     tolerance: f64,
-    /// Candidates verified at most.
+    /// Maximum number of candidates verified.
     most: u64,
-    /// Patterns looked up, and chance candidates expected, before the search began.
+    /// Number of patterns looked up, and of chance candidates expected, before the search began.
     begun: (u64, f64),
     budget: &'s mut Budget<'b>,
 }
 
 impl Search<'_, '_> {
-    /// The patterns of a plan whose faintest star is of these ranks.
+    /// Tries the patterns of a plan whose faintest star has one of these ranks.
     fn run(
         &mut self,
         field: &Field,
@@ -191,7 +197,8 @@ impl Search<'_, '_> {
         round.run(&plan.groups, ranks, &hypotheses)
     }
 
-    /// The patterns of the brightest detections, then those of parts of the field by themselves, then the others.
+    /// Tries the patterns of the brightest detections, then those of each part of the field separately, then
+    /// the remaining patterns.
     fn run_with_parts(
         &mut self,
         field: &Field,
@@ -213,20 +220,20 @@ impl Search<'_, '_> {
     }
 }
 
-/// One pattern of the image as one hypothesis sees it.
+/// One pattern of the image under one hypothesis.
 struct Tried<'h> {
     used: [usize; 4],
     hypothesis: &'h Hypothesis,
     shape: PatternShape,
-    /// Of the ratios of edges.
+    /// Tolerance of the edge ratios.
     tolerance: f64,
-    /// Range of the longest edge, a chord.
+    /// Allowed range of the longest edge, as a chord.
     lengths: RangeInclusive<f32>,
 }
 
 impl Tried<'_> {
-    /// How many patterns of the database are to be expected by chance where those were looked for: by their density
-    /// around.
+    /// Number of database patterns expected by chance within the tolerance, from the density of patterns
+    /// around it.
     fn expected(&self, database: &Database) -> f64 {
         let mut around = 0_u32;
         let tolerance = (DENSITY_WIDENING * self.tolerance) as f32;
@@ -252,7 +259,8 @@ impl Batch<'_> {
         self.tried.len() >= self.size
     }
 
-    /// Batches double: most frames solve with their first patterns, those that do not have thousands.
+    /// Empties the batch and doubles its size: most frames are solved by their first patterns, the others
+    /// have thousands.
     fn restart(&mut self) {
         self.size = if self.found.len() > MANY_FOUND { 1 } else { (2 * self.size).min(MAX_BATCH) };
         self.lookups.clear();
@@ -263,15 +271,16 @@ impl Batch<'_> {
 struct Round<'r, 's, 'a, 'b> {
     field: &'r Field,
     search: &'r mut Search<'s, 'b>,
-    /// Shortest longest edge of patterns that are looked up, px.
+    /// Patterns whose longest edge is shorter than this are not looked up, px.
     min_edge: f64,
-    /// The round ends when so many candidates are counted.
+    /// Total number of candidates at which the round ends.
     enough: u64,
     verifier: &'r mut Verifier<'a>,
 }
 
 impl Round<'_, '_, '_, '_> {
-    /// All patterns of the detections of each group whose faintest is of these ranks, those of bright stars first.
+    /// Tries all patterns of each group whose faintest detection has one of these ranks, patterns of bright
+    /// stars first.
     fn run(
         &mut self,
         groups: &[Vec<usize>],
@@ -290,7 +299,8 @@ impl Round<'_, '_, '_, '_> {
         Ok(self.try_all(&mut batch)?.unwrap_or(Err(Status::NoMatch)))
     }
 
-    /// The patterns of a group whose faintest star is number `d`; the last of them may be left in the batch.
+    /// Tries the patterns of a group whose faintest star is number `d`; the last of them may remain in the
+    /// batch.
     fn run_last<'h>(
         &mut self,
         group: &[usize],
@@ -325,7 +335,7 @@ impl Round<'_, '_, '_, '_> {
         Ok(None)
     }
 
-    /// Adds a pattern to those looked up next, unless it says too little.
+    /// Adds a pattern to the next batch, unless it carries too little information.
     fn add<'h>(&self, used: [usize; 4], hypothesis: &'h Hypothesis, batch: &mut Batch<'h>) {
         let [Some(a), Some(b), Some(c), Some(d)] = used.map(|i| hypothesis.directions[i].as_ref()) else {
             return;
@@ -343,13 +353,14 @@ impl Round<'_, '_, '_, '_> {
         batch.tried.push(Tried { used, hypothesis, shape, tolerance, lengths });
     }
 
-    /// Looks the batch up and verifies what is found, until one is accepted or time is up; the batch is empty afterwards.
+    /// Looks up the batch and verifies the patterns found, until a candidate is accepted or the time is up.
+    /// The batch is empty afterwards.
     fn try_all(&mut self, batch: &mut Batch<'_>) -> Result<Option<End<Accepted>>> {
         self.search.sky.database.look_up(&mut batch.lookups, &mut batch.found);
         let mut end = None;
         for (place, (number, pattern)) in batch.found.iter().enumerate() {
             end = self.try_one(&batch.tried[*number], pattern).map(Ok);
-            // With wide tolerances one pattern finds tens of thousands.
+            // With wide tolerances, one pattern finds tens of thousands of database patterns.
             if end.is_none() && place % LOOK_INTERVAL == LOOK_INTERVAL - 1 {
                 end = self.search.budget.look()?.map(Err);
             }
@@ -381,7 +392,8 @@ impl Round<'_, '_, '_, '_> {
         self.search.budget.candidates += 1;
         self.search.budget.chances += 1.0;
         let log_ratio = self.verifier.log_ratio(&pointing, used, &pattern.stars);
-        // Every pattern tried has the same part in the false alarms allowed, so this one counts for all.
+        // All patterns tried share the allowed false alarms equally, so the number expected for this one is
+        // used for all.
         let (patterns, chances) = self.search.begun;
         let patterns = (self.search.budget.patterns - patterns) as f64;
         let expected = || chances + patterns * tried.expected(self.search.sky.database);

@@ -1,4 +1,4 @@
-//! The solution of a frame, from the fit to its matches.
+//! Makes the solution of a frame from the fit to its matches.
 
 use super::field::{Field, Pointing, Sky};
 use super::fit::{Fit, Match};
@@ -13,20 +13,22 @@ use crate::matches::MatchedStars;
 /// A solved frame.
 #[derive(Debug, Clone)]
 pub struct Solution {
-    /// The matched stars, ascending by detection, with the attitude fitted to them and the camera: its focal length
-    /// fitted, its parity, and a lens, if nothing was known of it and the residuals asked for one.
+    /// The matched stars in the order of their detections, with the fitted attitude and the camera. The
+    /// camera has the fitted focal length, the parity, and a fitted lens if nothing was known of the lens and
+    /// the residuals required one.
     pub matches: MatchedStars,
-    /// Covariance of what was fitted: a small rotation about the camera's x, y and z axes (rad), focal length (px),
-    /// radial coefficient k₁, optical centre's x and y (px). Rows and columns of what was not fitted are zero.
+    /// Covariance of the fitted parameters: a small rotation about the camera's x, y and z axes (rad), focal
+    /// length (px), radial coefficient k₁, optical centre's x and y (px). Rows and columns of parameters that
+    /// were not fitted are zero.
     pub covariance: [[f64; 7]; 7],
-    /// Bound on the probability that chance gives such a match.
+    /// Upper bound on the probability that chance gives such a match.
     pub probability: f64,
-    /// The fitted lens, if one was fitted that `covariance` has no room for.
+    /// The fitted lens, if it has parameters that `covariance` does not include.
     pub lens: Option<FittedLens>,
 }
 
 impl Solution {
-    /// That of a fit without a lens of its own, or with a radial term.
+    /// The solution from a fit without a separate lens model, or with a radial term.
     pub(super) fn new(
         field: &Field,
         sky: &Sky<'_>,
@@ -52,7 +54,7 @@ impl Solution {
         }
     }
 
-    /// That with the lens that was fitted.
+    /// The solution with the fitted lens.
     pub(super) fn with_lens(found: &WithLens, sky: &Sky<'_>, pixels: &[Point], probability: f64) -> Self {
         let WithLens { field, refined, fit } = found;
         let View { camera, attitude } = fit.view.clone();

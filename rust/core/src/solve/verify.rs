@@ -1,22 +1,24 @@
-//! How likely a candidate is right: a likelihood ratio with an honest false-alarm probability.
+//! Verifies candidates by a likelihood ratio with a rigorous bound on the false-alarm probability.
 //!
-//! Under chance, detections lie anywhere on the detector (density 1/A). Under the candidate, each is with
-//! probability 1 - q one of the M brightest catalogue stars in view, star k with probability `w(k)`, at a distance r
-//! from its expected place with density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from the
-//! centroid's (a) to the match radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus
-//! `q + (1 - q) A w(k) g(r)`, or q without a star within R, and its mean under chance is at most 1, since all `w` are 1
-//! together. So is that of the product over detections, and of the mean L of such products over the shares q of stray
-//! detections that frames have; and by Markov's inequality chance reaches L with a probability of at most 1/L. With N
-//! candidates to be expected by chance, one of them does so with at most N/L: that is the probability reported, and
-//! compared with the threshold.
+//! By chance, detections lie anywhere on the detector (density 1/A). Under the candidate, a detection is with
+//! probability 1 - q one of the M brightest catalogue stars in view: it is star k with probability `w(k)`, at
+//! a distance r < R from the star's expected position with density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`.
+//! This density treats all scales of error alike, from that of the centroid (a) to the match radius (R).
+//! With probability q the detection lies anywhere. The ratio of one detection is thus
+//! `q + (1 - q) A w(k) g(r)`, or q without a star within R. Its mean under chance is at most 1, because the
+//! sum of all `w` is 1.
+//! The same holds for the product over all detections, and for the mean L of such products over typical
+//! shares q of stray detections. By Markov's inequality, chance reaches L with a probability of at most 1/L.
+//! If N candidates are expected by chance, the probability that one of them reaches L is at most N/L. This
+//! probability is reported and compared with the threshold.
 //!
-//! Brightness speaks through `w`: the i-th brightest detection is most likely about the i-th brightest star (see
-//! [`Ranks`]).
+//! Brightness enters through `w`: the i-th brightest detection is most likely about the i-th brightest star
+//! (see [`Ranks`]).
 //!
-//! The positions of detections from which the candidate was made are no evidence for it, and neither is that of any other
-//! detection beside one of its stars, for lists repeat detections: these detections and their stars are left out. So are
-//! detections that are not distinct from a brighter one. A star counts for one detection, so that repetitions of others
-//! gain nothing.
+//! The detections from which the candidate was made are no evidence for it, and neither are other detections
+//! next to one of its stars, because lists repeat detections. These detections and their stars are excluded.
+//! Detections that are not distinct from a brighter one are excluded too. A star counts for one detection
+//! only, so repetitions of other detections add no evidence.
 
 use std::ops::RangeInclusive;
 
@@ -24,40 +26,43 @@ use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
 
-/// Detections looked at, brightest first: enough to be sure, few enough to be quick.
+/// Maximum number of detections evaluated, brightest first: enough for certainty, few enough for speed.
 const MAX_DETECTIONS: usize = 60;
-/// Catalogue stars looked at per detection; more than one, for the camera's and the catalogue's orders differ.
+/// Number of catalogue stars evaluated per detection. It exceeds 1 because the camera and the catalogue sort
+/// stars by different magnitudes.
 const STARS_PER_DETECTION: usize = 2;
-/// Catalogue stars looked at where there are few detections.
+/// Minimum number of catalogue stars evaluated where there are few detections.
 const MIN_STARS: usize = 24;
-/// Smallest scale of the distance between a detection and its star, px (see the module's text).
+/// Smallest scale of the distance between a detection and its star, px (see the module documentation).
 const CORE_RADIUS_PX: f64 = 0.5;
-/// Factor between the ranks of a detection and its star in most frames: cameras see other colours than catalogues, and
-/// a few of the detections are no stars or have none.
+/// Largest factor between the ranks of a detection and its star in most frames. Ranks differ because cameras
+/// and catalogues have different passbands, and because a few detections are not stars or have no catalogue
+/// star.
 const RANK_FACTOR: f64 = 3.0;
-/// Probability that ranks tell something: among many bright detections that are no stars they do not.
+/// Probability that ranks carry information. They carry none where many bright detections are not stars.
 const TRUST: f64 = 0.75;
-/// Shares of the detections that are none of the catalogue stars looked at: few, or nearly all where hot pixels pass
-/// for stars. Each is as likely.
+/// Shares of the detections that are none of the evaluated catalogue stars: few, or nearly all where hot
+/// pixels were taken for stars. All these shares are equally likely.
 const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
 
-/// Products beyond are not multiplied on: no factor, from the least stray share to the image's area in px², makes one within
-/// overflow, or lose digits.
+/// Range within which products are multiplied further. A factor lies between the smallest stray share and the
+/// image's area in px², so a product within this range neither overflows nor loses digits with one more
+/// factor.
 const SAFE_PRODUCTS: RangeInclusive<f64> = 1e-200..=1e200;
 
-/// Evidence for candidates on one frame.
+/// Computes the evidence for candidates on one frame.
 pub(super) struct Verifier<'a> {
     field: &'a Field,
-    /// The frame of which the field may be a part.
+    /// The whole frame; `field` may be a part of it.
     whole: &'a Field,
     sky: &'a Sky<'a>,
     grid: PointGrid,
     detections: usize,
     radius: f64,
     ranks: Ranks,
-    /// For each detection the largest of `w(k) / (a² + r²)` of the stars near it, 0 without any.
+    /// For each detection, the largest `w(k) / (a² + r²)` of the stars near it; 0 if there is no such star.
     densities: Vec<f64>,
-    /// Brightest first.
+    /// Catalogue stars in view, brightest first.
     stars: Vec<ProjectedStar>,
 }
 
@@ -67,7 +72,7 @@ impl<'a> Verifier<'a> {
         Self::within(field, field, sky, radius)
     }
 
-    /// The same on a part of the field.
+    /// A verifier for a part of the field.
     pub(super) fn of_part<'p>(&self, part: &'p Field) -> Verifier<'p>
     where
         'a: 'p,
@@ -106,7 +111,8 @@ impl<'a> Verifier<'a> {
         }
         let norm = 1.0 / (std::f64::consts::PI * (1.0 + self.radius * self.radius / a2).ln());
         let mut log_ratios = [0.0; STRAY_SHARES.len()];
-        // Of products of many factors the logarithm is taken at once, before they grow out of bounds.
+        // Factors are collected in products, so that few logarithms are needed; one is taken before a product
+        // leaves the safe range.
         let mut products = [1.0; STRAY_SHARES.len()];
         let mut strays = 0_u32;
         for (detection, &density) in self.densities.iter().enumerate() {
@@ -134,7 +140,7 @@ impl<'a> Verifier<'a> {
         log_mean_exp(&log_ratios)
     }
 
-    /// The candidate looked at last, with the stars in view of the whole frame.
+    /// Accepts the candidate evaluated last, with the stars in view of the whole frame.
     pub(super) fn accepted(&mut self, pointing: Pointing, probability: f64) -> Accepted {
         let all = self.whole.ideal.len();
         if all > self.detections {
@@ -147,24 +153,24 @@ impl<'a> Verifier<'a> {
 /// An accepted candidate.
 pub(super) struct Accepted {
     pub(super) pointing: Pointing,
-    /// Bound on its false-alarm probability.
+    /// Upper bound on its false-alarm probability.
     pub(super) probability: f64,
-    /// The brightest stars in view, as many as matching all detections asks for.
+    /// The brightest stars in view, as many as needed to match all detections.
     pub(super) stars: Vec<ProjectedStar>,
 }
 
-/// Which catalogue star a detection is likely to be, by their brightness alone.
+/// Probabilities that a detection is a given catalogue star, from their brightness ranks alone.
 ///
-/// With probability [`TRUST`] the ranks of both, counted from 1, differ by a factor of at most [`RANK_FACTOR`], all
-/// ratios alike; otherwise any star is as likely. Nothing is assumed of chance candidates: for each detection the
-/// shares of all stars sum up to 1.
+/// With probability [`TRUST`], the ranks of both, counted from 1, differ by a factor of at most
+/// [`RANK_FACTOR`], and all ratios are equally likely; otherwise all stars are equally likely. Nothing is
+/// assumed about chance candidates: for each detection, the shares of all stars sum to 1.
 struct Ranks {
-    /// Sums of the reciprocals of 1 to k.
+    /// Harmonic numbers: element k is the sum of the reciprocals of 1 to k.
     harmonic: Vec<f64>,
 }
 
 impl Ranks {
-    /// For up to so many stars.
+    /// Prepares the sums for up to `most` stars.
     fn new(most: usize) -> Self {
         let mut harmonic = vec![0.0; most + 1];
         for k in 1..=most {
@@ -173,12 +179,13 @@ impl Ranks {
         Self { harmonic }
     }
 
-    /// Most stars.
+    /// Largest number of stars.
     fn most(&self) -> usize {
         self.harmonic.len() - 1
     }
 
-    /// Probability that a detection is this one of `stars`, both by their ranks counted from 0.
+    /// Probability that a detection is this star out of `stars`. Both are given by their ranks; the brightest
+    /// has rank 0.
     fn share(&self, detection: usize, star: usize, stars: usize) -> f64 {
         let (rank, star) = (detection as f64 + 1.0, star + 1);
         let first = (rank / RANK_FACTOR).ceil() as usize;

@@ -1,4 +1,5 @@
-//! The equations of all groups of exposures, which touch where these share objects, and their solution by a sparse factor.
+//! Equations of all groups of exposures, coupled where groups share objects, and their solution by a sparse
+//! factor.
 
 use std::sync::Arc;
 
@@ -13,73 +14,79 @@ use crate::lsq::arrow::{Arrow, Eliminated};
 use crate::lsq::sparse::{BlockMatrix, Pattern};
 use crate::monitor::{Monitor, checkpoint};
 
-/// Multiplications for the factor of each exposure alone that are worth it, for each detection and at least: with more, those
-/// of groups and some products with the whole matrix are the quicker way.
+/// Largest number of multiplications per detection for the factor of each exposure separately. With more, a
+/// factor of groups and some products with the whole matrix are faster.
 const WORK_PER_DETECTION: f64 = 600.0;
+/// Smallest limit of the multiplications for the factor of each exposure separately.
 const LEAST_WORK: f64 = 1e7;
 
-/// Most multiplications for any factor.
+/// Maximum number of multiplications for a factor, except for the last resort of `COMMON`.
 pub(super) const MOST_WORK: f64 = 1e10;
 
-/// Shares of the objects of either exposure that those of a group have in common with the first: at least the first of these,
-/// and where the factor would be too large the next.
+/// Smallest share of its objects that an exposure of a group has in common with the group's first exposure,
+/// relative to the exposure with more objects. The values are tried in order until the factor is small
+/// enough.
 const COMMON: [f64; 3] = [0.5, 0.2, 0.0];
 
-/// Groups that are near each other are solved for together, about so many: long rows are the quicker ones.
+/// Maximum number of neighbouring groups that form a block of the equations. Longer rows are faster.
 const TOGETHER: usize = 8;
 
-/// An exposure or a group of them in the equations, and the products of its parameters with those of an object.
+/// Coupling of an exposure or group with an object: products of the derivatives by their parameters.
 #[derive(Clone)]
 pub(super) struct Touch<const D: usize> {
     pub number: usize,
     pub coupling: [SVector<f64, D>; MOST],
 }
 
-/// Products of the derivatives of the detections by their own parameters, objects left aside.
+/// Products of the derivatives of the detections with respect to their own parameters, without elimination of
+/// the objects.
 pub(super) struct Products {
-    /// Of each exposure's parameters with themselves, and with those of the device.
+    /// Products of each exposure's parameters with themselves.
     pub own: Vec<DMatrix<f64>>,
+    /// Products of each exposure's parameters with those of the device.
     pub cross: Vec<DMatrix<f64>>,
-    /// Of those of the device.
+    /// Products of the parameters of the device with themselves.
     pub device: DMatrix<f64>,
 }
 
-/// The factorised equations of groups and of the device.
+/// The factorised equations of the groups and the device.
 pub(super) struct Coarse {
     pub groups: Groups,
     pub arrow: Arrow,
     pub eliminated: Eliminated,
-    /// Covariance of the parameters of the device, and which of them are not determined.
+    /// Covariance of the parameters of the device.
     pub device: DMatrix<f64>,
+    /// Indices of the undetermined parameters of the device.
     pub frozen_terms: Vec<usize>,
-    /// Inverse of each exposure's own products, and of those of its group; empty of those that are alone.
+    /// Inverse of the own products of each exposure; empty for exposures that are alone in their group.
     pub own: Vec<DMatrix<f64>>,
+    /// Inverse of the own products of each group.
     pub together: Vec<DMatrix<f64>>,
     pub blocks: Blocks,
 }
 
-/// Blocks of the equations, of some groups each.
+/// Blocks of the equations, each of a few groups.
 pub(super) struct Blocks {
     pattern: Arc<Pattern>,
-    /// Block of each group, and its first parameter there.
+    /// Block of each group, and index of the group's first parameter in it.
     of: Vec<(usize, usize)>,
 }
 
 impl Blocks {
-    /// Place of a group's first parameter in the order of elimination.
+    /// Index of a group's first parameter in the order of elimination.
     pub(super) fn start(&self, group: usize) -> usize {
         let (block, first) = self.of[group];
         self.pattern.start(block) + first
     }
 
-    /// The square of a matrix that is of two groups which touch.
+    /// Square part of a matrix that couples two groups.
     pub(super) fn square(&self, matrix: &BlockMatrix, (a, b): (usize, usize), side: usize) -> DMatrix<f64> {
         let ((row, i), (column, j)) = (self.of[a], self.of[b]);
         DMatrix::from_fn(side, side, |k, l| matrix.element((row, i + k), (column, j + l)))
     }
 }
 
-/// Halves a set of points until few are together.
+/// Halves a set of points recursively until each part has at most `TOGETHER` points.
 fn split(mut set: Vec<usize>, points: &[Point], sets: &mut Vec<Vec<usize>>) {
     if set.len() <= TOGETHER {
         sets.extend((!set.is_empty()).then_some(set));
@@ -97,7 +104,7 @@ fn split(mut set: Vec<usize>, points: &[Point], sets: &mut Vec<Vec<usize>>) {
 }
 
 impl JointProblem<'_> {
-    /// Groups whose equations are worth a factor, and it.
+    /// Chooses groups whose equations can be factorised at acceptable cost, and factorises them.
     pub(super) fn coarse<const D: usize>(
         &self,
         layout: &Layout,
@@ -118,7 +125,8 @@ impl JointProblem<'_> {
         self.factorised(layout, owns, products, chosen.expect("the last has no limit"), monitor)
     }
 
-    /// Equations of each exposure alone, and their factor, if that is no more work than a limit.
+    /// Factorises the equations of each exposure separately; `None` if that takes more multiplications than
+    /// `limit`.
     pub(super) fn of_each_alone<const D: usize>(
         &self,
         layout: &Layout,
@@ -132,7 +140,8 @@ impl JointProblem<'_> {
         blocks.map(|blocks| self.factorised(layout, owns, products, (alone, blocks), monitor)).transpose()
     }
 
-    /// Blocks of groups, and which share an object; `None` where that is too much to be solved.
+    /// Blocks of groups, and which of them share objects; `None` if the factor takes more multiplications
+    /// than `limit`.
     pub(super) fn blocks_of(&self, layout: &Layout, groups: &Groups, limit: f64) -> Option<Blocks> {
         let points: Vec<Point> = groups.first.iter().map(|&e| self.places[layout.free[e]]).collect();
         let mut sets = Vec::new();
@@ -165,7 +174,7 @@ impl JointProblem<'_> {
         }
         let after = |a: usize| (a + 1..n).map(move |b| (a, b));
         let pairs: Vec<_> = (0..n).flat_map(after).filter(|&(a, b)| touching[a * n + b]).collect();
-        // Not even the elements that are given, before any fill.
+        // The given elements alone, before any fill-in, exceed the limit.
         if work + (pairs.len() * (TOGETHER * layout.stride).pow(3)) as f64 > limit {
             return None;
         }
@@ -176,7 +185,7 @@ impl JointProblem<'_> {
         (work <= limit).then_some(Blocks { pattern, of })
     }
 
-    /// Products of the detections' own parameters with each other.
+    /// Computes the products of the derivatives of the detections with respect to their own parameters.
     pub(super) fn products<const D: usize>(
         &self,
         layout: &Layout,
@@ -217,7 +226,7 @@ impl JointProblem<'_> {
         products
     }
 
-    /// Equations of the parameters of groups and of the device, the objects eliminated, and their factor.
+    /// Builds the equations of the groups and the device, with the objects eliminated, and factorises them.
     pub(super) fn factorised<const D: usize>(
         &self,
         layout: &Layout,
@@ -242,7 +251,7 @@ impl JointProblem<'_> {
         };
         let mut together = vec![DMatrix::zeros(n, n); number];
         for (exposure, &group) in groups.of.iter().enumerate() {
-            // Of both sides of a symmetric matrix.
+            // Both sides of a symmetric matrix are transformed.
             let own =
                 groups.gathered(exposure, &groups.gathered(exposure, &products.own[exposure]).transpose());
             let at = blocks.of[group];
@@ -274,7 +283,7 @@ impl JointProblem<'_> {
         Ok(Coarse { groups, arrow, eliminated, device, frozen_terms, own, together, blocks })
     }
 
-    /// Couplings of exposures, each once, and of the device to an object.
+    /// Couplings of an object with exposures, one for each exposure, and with the device.
     pub(super) fn touches<const D: usize>(
         &self,
         layout: &Layout,
@@ -299,14 +308,14 @@ impl JointProblem<'_> {
     }
 }
 
-/// Adds weighted products of derivatives with another one.
+/// Adds the weighted products of the derivatives `rows` with the derivative `column`.
 fn add_products(to: &mut [f64], rows: &[Point], column: &Point, weight: f64) {
     let column = column.map(|c| weight * c);
     to.iter_mut().zip(rows).for_each(|(to, a)| *to += a[0] * column[0] + a[1] * column[1]);
 }
 
 impl<const D: usize> Touch<D> {
-    /// Adds another touch of the same, of which nothing is left then.
+    /// Adds another touch of the same exposure or group. Returns true, so that `dedup_by` removes `other`.
     fn add(&mut self, other: &Self) -> bool {
         self.coupling.iter_mut().zip(&other.coupling).for_each(|(a, b)| *a += b);
         true
@@ -314,7 +323,7 @@ impl<const D: usize> Touch<D> {
 }
 
 impl Groups {
-    /// Makes of the touches of exposures those of groups.
+    /// Combines the touches of exposures into touches of their groups.
     pub(super) fn merge<const D: usize>(&self, touches: &mut Vec<Touch<D>>, stride: usize) {
         if self.are_alone() {
             return;
@@ -328,7 +337,7 @@ impl Groups {
                 touch.coupling = carried;
             }
             touch.number = self.of[touch.number];
-            // An object is seen by few groups.
+            // Few groups see an object, so a linear search is fast.
             match touches.iter_mut().find(|other| other.number == touch.number) {
                 Some(other) => drop(other.add(&touch)),
                 None => touches.push(touch),
@@ -338,7 +347,7 @@ impl Groups {
 }
 
 impl Coarse {
-    /// Exposures of which some parameter is not determined: of a group the first.
+    /// Exposures with an undetermined parameter; for a group, its first exposure.
     pub(super) fn undetermined(&self, layout: &Layout, device: &Device<'_>) -> Vec<usize> {
         let frozen = self.eliminated.factor.frozen();
         let told = |k: &usize| {
@@ -351,13 +360,13 @@ impl Coarse {
         exposures
     }
 
-    /// Solution for another right-hand side, of the groups' parameters and those of the device.
+    /// Solves for another right-hand side: the parameters of the groups, then those of the device.
     pub(super) fn solve(&self, right: &[f64]) -> Vec<f64> {
         self.arrow.solve_with(&self.eliminated, &self.device, right)
     }
 }
 
-/// Takes the parameters of an object out of the equations.
+/// Eliminates the parameters of an object from the equations.
 fn eliminate<const D: usize>(
     blocks: &Blocks,
     own: &SMatrix<f64, D, D>,

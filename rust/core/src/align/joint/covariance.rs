@@ -1,9 +1,11 @@
-//! Covariances of the maps from the solution for groups of exposures.
+//! Covariances of the maps, computed from the solution for groups of exposures.
 //!
-//! With the approximate inverse `M = C + V K Vᵀ` of the whole matrix S, V being what exposures have of their groups, K the
-//! inverse of the equations of these, and `C = B⁻¹ - P T Pᵀ` that of exposures against their group, the inverse of S is
-//! `2 M - M S M` to the square of how M differs from it. The blocks of that on the diagonal need K where it has a place in the
-//! factor alone.
+//! Let `M = C + V K Vᵀ` be the approximate inverse of the whole matrix S. V maps the parameters of groups to
+//! those of their exposures, K is the inverse of the equations of the groups, and `C = B⁻¹ - P T Pᵀ` is the
+//! inverse for exposures relative to their group: B are the own products of the exposures, T is the inverse
+//! of their sum over a group, and P is V for the exposures that share a group. The inverse of S is then
+//! `2 M - M S M`, with an error of second order in the error of M. The diagonal blocks of this expression
+//! need only the elements of K that the sparse factor stores.
 
 use nalgebra::{DMatrix, SMatrix, SVector};
 
@@ -11,13 +13,13 @@ use super::coarse::{Coarse, Products, Touch};
 use super::{JointProblem, Layout, MOST};
 use crate::lsq::sparse::BlockMatrix;
 
-/// Parts of the matrix that couple an exposure which is not alone in its group.
+/// Parts of the matrix that couple an exposure, if it is not alone in its group.
 struct Coupled {
-    /// With itself.
+    /// Coupling of the exposure with itself.
     own: DMatrix<f64>,
-    /// With what groups have in common, by group.
+    /// Couplings with the parameters of groups, each with its group.
     groups: Vec<(usize, DMatrix<f64>)>,
-    /// With the device.
+    /// Coupling with the device.
     device: DMatrix<f64>,
 }
 
@@ -38,7 +40,8 @@ impl JointProblem<'_> {
         let inverse = Inverse { coarse, given: coarse.eliminated.factor.inverse(), n: layout.stride };
         let coupled = self.coupled(layout, owns, products, coarse);
         for (exposure, &e) in layout.free.iter().enumerate() {
-            // What all have in common of their own terms is told from the device by the prior alone: only the sum is known.
+            // Only the prior separates a distortion common to all own terms from that of the device; the data
+            // give their sum. The device is therefore taken as known.
             let with_device = !self.device.bends(e);
             let whole = match &coupled[exposure] {
                 None => inverse.block(coarse.groups.of[exposure], coarse.groups.of[exposure], with_device),
@@ -49,7 +52,7 @@ impl JointProblem<'_> {
         covariances
     }
 
-    /// Parts of the matrix that couple the exposures which are not alone in their groups.
+    /// Parts of the matrix that couple each exposure; `None` for exposures that are alone in their group.
     fn coupled<const D: usize>(
         &self,
         layout: &Layout,
@@ -101,7 +104,7 @@ impl Coupled {
     }
 }
 
-/// Takes products of some vectors, by row, with others, by column, out of a matrix.
+/// Subtracts the products of the vectors `rows` with the vectors `columns` from a matrix.
 fn take_products<const D: usize>(
     from: &mut DMatrix<f64>,
     rows: &[SVector<f64, D>],
@@ -115,22 +118,22 @@ fn take_products<const D: usize>(
     }
 }
 
-/// The inverse of the equations of groups and of the device.
+/// The inverse of the equations of the groups and the device.
 struct Inverse<'a> {
     coarse: &'a Coarse,
-    /// That of groups for a known device, as far as it has a place in the factor.
+    /// Inverse of the groups' equations for a known device, at the elements that the factor stores.
     given: BlockMatrix,
     n: usize,
 }
 
 impl Inverse<'_> {
-    /// Parameters of a group by those of the device.
+    /// Negative derivative of a group's parameters with respect to those of the device.
     fn gain(&self, group: usize) -> DMatrix<f64> {
         let (start, terms) = (self.coarse.blocks.start(group), self.coarse.device.nrows());
         DMatrix::from_fn(self.n, terms, |i, k| self.coarse.eliminated.gain[(start + i) * (terms + 1) + k])
     }
 
-    /// The square of two groups that touch; without the device, for a known one.
+    /// Square part of the inverse that couples two groups; without `with_device`, for a known device.
     fn block(&self, a: usize, b: usize, with_device: bool) -> DMatrix<f64> {
         let given = self.coarse.blocks.square(&self.given, (a, b), self.n);
         if with_device {

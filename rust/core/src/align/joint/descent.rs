@@ -1,4 +1,6 @@
-//! The same equations by products with their matrix, which is never formed, from the solution for groups.
+//! Solution of the joint equations by conjugate gradients, preconditioned by the solution for groups.
+//!
+//! Only products with the matrix of the equations are computed; the matrix is never formed.
 
 use nalgebra::{DMatrix, SMatrix};
 
@@ -10,7 +12,8 @@ use crate::lsq::gradients::{Solution, conjugate_gradients};
 use crate::monitor::Monitor;
 
 impl JointProblem<'_> {
-    /// Product of the reduced matrix with parameters; with `constant`, the residuals of no correction are added.
+    /// Product of the reduced matrix with the parameters `a`; with `constant`, the residuals at zero
+    /// parameters are added.
     fn apply<const D: usize>(
         &self,
         layout: &Layout,
@@ -41,7 +44,7 @@ impl JointProblem<'_> {
         }
     }
 
-    /// Solves for the parameters that are free, by conjugate gradients.
+    /// Solves for the free parameters by conjugate gradients.
     pub(super) fn descend<const D: usize>(
         &self,
         layout: &Layout,
@@ -60,7 +63,8 @@ impl JointProblem<'_> {
 }
 
 impl Coarse {
-    /// Approximate solution: of each group as a whole, and of each exposure against its group as if the objects stayed.
+    /// Approximate solution: each group as a whole, and each exposure relative to its group as if the objects
+    /// stayed fixed.
     fn precondition(&self, layout: &Layout, right: &[f64]) -> Vec<f64> {
         let n = layout.stride;
         let (of_maps, of_device) = right.split_at(layout.device);

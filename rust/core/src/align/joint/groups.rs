@@ -1,31 +1,32 @@
-//! Exposures that show the same objects, as those of one pointing in several bands.
+//! Groups of exposures that show the same objects, such as those of one pointing in several bands.
 //!
-//! Other groups tell how such exposures move together, and their own objects alone, of which each has many detections, how they
-//! move against each other. So a group has one set of parameters, those of its first exposure, in the
-//! equations whose factor grows faster than their number.
+//! Other groups determine how the exposures of a group move together. Their movement relative to each other
+//! is determined by the group's own objects alone, each of which has many detections. In the equations whose
+//! factor grows faster than the number of parameters, a group therefore has a single set of parameters, those
+//! of its first exposure.
 
 use nalgebra::{DMatrix, SMatrix, Vector2};
 
 use super::{JointProblem, Layout, MOST};
 
-/// Free exposures in groups.
+/// Partition of the free exposures into groups.
 pub(super) struct Groups {
-    /// First exposure of each group, by its number among those that are free.
+    /// First exposure of each group, by its index among the free exposures.
     pub first: Vec<usize>,
     /// Number of exposures of each group.
     pub sizes: Vec<usize>,
-    /// Group of each exposure.
+    /// Index of the group of each exposure.
     pub of: Vec<usize>,
-    /// Parameters of an exposure that move its objects as a parameter of the first of its group does: columns, by that
-    /// parameter; `None` of the first itself.
+    /// Matrix from the parameters of a group, which are those of its first exposure, to the parameters of
+    /// each exposure that move the objects in the same way; `None` for the first exposure.
     carry: Vec<Option<DMatrix<f64>>>,
 }
 
-/// Objects that an exposure sees, ascending, and its detections of them.
+/// Objects that an exposure sees, in ascending order, with the detection of each.
 type Seen = Vec<(usize, usize)>;
 
 impl Groups {
-    /// Each exposure alone.
+    /// Puts each exposure into a separate group.
     pub(super) fn alone(exposures: usize) -> Self {
         Self {
             first: (0..exposures).collect(),
@@ -35,34 +36,39 @@ impl Groups {
         }
     }
 
-    /// Whether an exposure has parameters beside those of its group.
+    /// Whether an exposure has parameters in addition to those of its group.
     pub(super) fn has_own(&self, exposure: usize) -> bool {
         self.sizes[self.of[exposure]] > 1
     }
 
-    /// Whether all are alone.
+    /// Whether every exposure is alone in its group.
     pub(super) fn are_alone(&self) -> bool {
         self.first.len() == self.of.len()
     }
 
-    /// Parameters of an exposure that are those of its group, rows after rows.
+    /// Converts parameters of a group, in rows, to parameters of an exposure.
     pub(super) fn carried(&self, exposure: usize, of_group: &DMatrix<f64>) -> DMatrix<f64> {
         self.carry[exposure].as_ref().map_or_else(|| of_group.clone(), |carry| carry * of_group)
     }
 
-    /// Derivatives by the parameters of a group, of those by an exposure's, in rows.
+    /// Converts derivatives with respect to an exposure's parameters, in rows, to those with respect to the
+    /// group's.
     pub(super) fn gathered(&self, exposure: usize, of_exposure: &DMatrix<f64>) -> DMatrix<f64> {
         self.carry[exposure].as_ref().map_or_else(|| of_exposure.clone(), |carry| carry.tr_mul(of_exposure))
     }
 
-    /// How the parameters of an exposure follow from those of its group.
+    /// Matrix from the parameters of its group to those of an exposure; `None` for the first exposure of a
+    /// group.
     pub(super) fn carry(&self, exposure: usize) -> Option<&DMatrix<f64>> {
         self.carry[exposure].as_ref()
     }
 }
 
 impl JointProblem<'_> {
-    /// Groups of exposures that have more than a share of the objects of either in common.
+    /// Groups exposures that have more than the share `common` of objects in common with the group's first
+    /// exposure.
+    ///
+    /// The share is relative to the exposure with more objects.
     pub(super) fn groups<const D: usize>(
         &self,
         layout: &Layout,
@@ -107,7 +113,7 @@ impl JointProblem<'_> {
         groups
     }
 
-    /// Detections of an object that count, by free exposures.
+    /// Free exposures that see an object, each with its detection of positive weight.
     pub(super) fn touching<'l>(
         &'l self,
         layout: &'l Layout,
@@ -117,11 +123,11 @@ impl JointProblem<'_> {
         detections.filter_map(|(i, d)| Some((layout.number(d.exposure as usize)?, i)))
     }
 
-    /// Parameters of an exposure that move the objects it has in common with the first as those of that do, by least squares;
-    /// `None` where they do not determine them.
+    /// Matrix from the parameters of the first exposure to those of another that move their common objects in
+    /// the same way, by least squares; `None` if the common objects do not determine it.
     fn carry(&self, layout: &Layout, first: &Seen, other: &Seen) -> Option<DMatrix<f64>> {
         let n = layout.stride;
-        // By columns.
+        // Both matrices are stored by columns.
         let (mut normal, mut right) = ([[0.0; MOST]; MOST], [[0.0; MOST]; MOST]);
         let mut theirs = other.iter().peekable();
         for &(object, i) in first {
@@ -146,7 +152,8 @@ impl JointProblem<'_> {
     }
 }
 
-/// Inverse of equations in which parameters that nothing is known of stay; `None` if they do not determine the others.
+/// Inverse of equations in which parameters without information stay fixed; `None` if the others are not
+/// determined.
 pub(super) fn inverse_of_known(mut equations: DMatrix<f64>) -> Option<DMatrix<f64>> {
     for k in 0..equations.nrows() {
         if equations[(k, k)] == 0.0 {

@@ -1,4 +1,4 @@
-//! The fit of all exposures at once.
+//! Tests of the joint fit.
 
 use super::*;
 use crate::align::device::{Place, Product, Term};
@@ -9,7 +9,7 @@ fn noise(i: usize) -> f64 {
     random(i as u64) - 0.5
 }
 
-/// Exposures one after the other.
+/// Positions of exposures along a line.
 static LINE: [Point; 512] = {
     let mut line = [[0.0; 2]; 512];
     let mut k = 0;
@@ -22,7 +22,7 @@ static LINE: [Point; 512] = {
 
 type Chain = (Vec<Detection>, Vec<usize>, Vec<f64>, Vec<(f64, Point)>);
 
-/// Exposures in a chain, each shifted and turned a little; objects are seen by neighbours.
+/// Exposures in a chain, each shifted and rotated a little. Two neighbouring exposures see each object.
 fn chain(exposures: usize) -> Chain {
     let truth: Vec<(f64, Point)> = (0..exposures)
         .map(|e| if e == 0 { (0.0, [0.0; 2]) } else { (1e-3 * noise(e), [noise(e + 31), noise(e + 57)]) })
@@ -34,7 +34,7 @@ fn chain(exposures: usize) -> Chain {
         let off = [0.3 * noise(object + 5), 0.3 * noise(object + 9)];
         for e in [first, (first + 1) % exposures] {
             let (turn, shift) = truth[e];
-            // The map brings `at` to where the object is.
+            // The map brings `at` to the position of the object.
             let x = [sky[0] + off[0] - shift[0], sky[1] + off[1] - shift[1]];
             let at = [x[0] + turn * x[1], x[1] - turn * x[0]].map(|c| c / (1.0 + turn * turn));
             detections.push(Detection {
@@ -51,12 +51,12 @@ fn chain(exposures: usize) -> Chain {
     (detections, starts, priors, truth)
 }
 
-/// Priors of places that a catalogue knows to a pixel.
+/// Priors of positions that a catalogue gives with an error of one pixel.
 fn unit_priors(starts: &[usize]) -> Vec<f64> {
     [1.0, 0.0, 0.0, 1.0].repeat(starts.len() - 1)
 }
 
-/// A problem of objects that stand still, seen by exposures that share nothing.
+/// A problem with objects without motion and exposures without a shared distortion.
 fn still<'a>(
     detections: &'a [Detection],
     starts: &'a [usize],
@@ -135,7 +135,7 @@ fn a_shared_distortion_is_recovered_both_ways() {
         let (mut detections, starts, priors, _) = chain(exposures);
         let mut places = Vec::new();
         for (i, d) in detections.iter_mut().enumerate() {
-            // Each exposure looks elsewhere: an object falls on another pixel of each.
+            // Each exposure has another pointing, so an object falls on different pixels.
             let at = [d.at[0] / 50.0 * 0.7, d.at[1] / 50.0 * 0.7];
             let off = [0.6 * noise(d.exposure as usize + 77), 0.6 * noise(d.exposure as usize + 99)];
             let place = Place {
@@ -158,7 +158,7 @@ fn a_shared_distortion_is_recovered_both_ways() {
         let found = problem.solve(&()).unwrap();
         assert!(found.undetermined_terms.is_empty());
         for (found, true_value) in found.device.iter().zip(&truth) {
-            // The maps are linear about positions that the distortion has moved.
+            // The maps are linear about positions that include the distortion.
             assert!((found - true_value).abs() < 2e-3, "{found} {true_value}");
         }
     }
@@ -174,7 +174,7 @@ fn motions_and_colours_are_recovered_both_ways() {
         let refraction =
             |e: usize| if e == 0 { [0.0; 2] } else { [0.5 * noise(e + 200), 0.5 * noise(e + 300)] };
         let (mut epochs, mut colors) = (Vec::new(), Vec::new());
-        // Every object is seen four times by either exposure, over some years.
+        // Each of the two exposures sees every object four times, over some years.
         let mut many = Vec::new();
         let mut ends = vec![0];
         for object in 0..objects {
@@ -209,7 +209,7 @@ fn motions_and_colours_are_recovered_both_ways() {
         for object in (0..objects).step_by(7) {
             let [mx, my, parallax] = motion(object);
             let of = &found.objects[5 * object..5 * object + 5];
-            // Maps are linear about the positions of moved objects: their turns are 1e-3.
+            // The maps are linear about the positions of moved objects, and their rotations are 1e-3.
             assert!((of[2] - mx).abs() + (of[3] - my).abs() + (of[4] - parallax).abs() < 5e-3, "{of:?}");
         }
         for (e, bend) in found.chromatic.iter().enumerate() {
@@ -220,7 +220,8 @@ fn motions_and_colours_are_recovered_both_ways() {
     }
 }
 
-/// Two pointings half a field apart, each in some bands with small dithers; of the stars in a field a fifth is missing.
+/// Two pointings half a field apart, each in some bands with small dithers; a fifth of the stars in a field
+/// is missing.
 fn bands(count: usize) -> Chain {
     let exposures = 2 * count;
     let truth: Vec<(f64, Point)> = (0..exposures)
@@ -304,7 +305,7 @@ fn what_an_exposure_has_for_itself_is_recovered() {
     for (i, d) in detections.iter_mut().enumerate() {
         let (e, mut bend) = (d.exposure as usize, [0.0; 2]);
         device.for_each_own(i, e, |k, step| bend = [0, 1].map(|c| bend[c] + truth(e, k) * step[c]));
-        // Objects are where their catalogue says, but for its errors.
+        // Objects are at their catalogue positions.
         d.at = [d.expected[0] - bend[0], d.expected[1] - bend[1]];
     }
     let problem =
@@ -324,7 +325,8 @@ fn covariances_are_those_of_the_whole_inverse() {
     let priors = unit_priors(&starts);
     let problem = still(&detections, &starts, &priors, &[false; 25], Geometry::Shift);
     let found = problem.solve(&()).unwrap();
-    // Of shifts along x: an object that two exposures see, with a prior, couples them by -1/3, and each has 2/3.
+    // For shifts along x: an object with a prior that two exposures see couples them by -1/3 and adds 2/3 to
+    // each.
     let mut matrix = DMatrix::<f64>::zeros(25, 25);
     for object in 0..starts.len() - 1 {
         let (a, b) = (object % 25, (object + 1) % 25);
@@ -340,7 +342,7 @@ fn covariances_are_those_of_the_whole_inverse() {
 
 #[test]
 fn priors_are_matrices() {
-    // One object of a catalogue whose errors are correlated, seen by two exposures that stay.
+    // One catalogue object with correlated errors, seen by two fixed exposures.
     let jacobian = [[1.0, 0.0], [0.0, 1.0]];
     let at = [[0.6, 0.2], [0.4, -0.4]];
     let detection = |e: u32| Detection {

@@ -6,20 +6,20 @@ use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::distortion::Point;
 
-/// Part of the largest singular value below which the second smallest one is nothing: then more than one pinhole explains
-/// the pixels.
+/// Smallest ratio of the second smallest singular value to the largest. Below it, more than one pinhole
+/// explains the pixels.
 const SINGULAR: f64 = 1e-9;
 
 /// A pinhole.
 pub(super) struct Pinhole {
     pub(super) attitude: Attitude,
-    /// `None` of directions.
+    /// Position in units of the points; `None` if the points are directions.
     pub(super) position: Option<Vector3<f64>>,
-    /// Pixels.
+    /// Focal length in pixels.
     pub(super) focal_length: f64,
 }
 
-/// The pinhole that explains pixels, from the optical centre, of points, or of directions if these are far.
+/// The pinhole that maps points (directions, if `far`) to pixels, which are relative to the optical centre.
 pub(super) fn transform(pixels: &[Point], points: &[[f64; 3]], far: bool) -> Result<Pinhole> {
     let points: Vec<Vector3<f64>> = points.iter().map(|&p| Vector3::from(p)).collect();
     let count = points.len() as f64;
@@ -35,7 +35,7 @@ pub(super) fn transform(pixels: &[Point], points: &[[f64; 3]], far: bool) -> Res
     let matrix = smallest(pixels, &homogeneous, scale)?;
     let m: Matrix3<f64> = matrix.fixed_view::<3, 3>(0, 0).into_owned();
     let third = m.row(2).norm();
-    // Rows of the pinhole: f r1, f r2 and r3, with f from both and the nearest rotation.
+    // The rows are f r1, f r2 and r3. The first two give f; the nearest rotation gives r1, r2 and r3.
     let focal_length = (m.row(0).norm() + m.row(1).norm()) / (2.0 * third);
     let undetermined = || no_pinhole();
     let scaled =
@@ -54,7 +54,8 @@ pub(super) fn transform(pixels: &[Point], points: &[[f64; 3]], far: bool) -> Res
     Ok(Pinhole { attitude, position, focal_length: focal_length * scale })
 }
 
-/// The matrix of three rows that maps homogeneous points to pixels, with most of them in front.
+/// The matrix of three rows that maps homogeneous points to pixels, with the sign that puts most points in
+/// front.
 fn smallest(pixels: &[Point], points: &[Vec<f64>], scale: f64) -> Result<DMatrix<f64>> {
     let n = points.first().map_or(0, Vec::len);
     let columns = 3 * n;
@@ -62,7 +63,7 @@ fn smallest(pixels: &[Point], points: &[Vec<f64>], scale: f64) -> Result<DMatrix
     if columns == 0 || rows + 1 < columns {
         return Err(no_pinhole());
     }
-    // Rows of zeros make it at least square, so that the last singular vector is among those that are found.
+    // Rows of zeros make the matrix at least square, so that its last singular vector is computed.
     let mut equations = DMatrix::zeros(rows.max(columns), columns);
     for (i, (pixel, point)) in pixels.iter().zip(points).enumerate() {
         for axis in 0..2 {

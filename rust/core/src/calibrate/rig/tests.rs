@@ -33,7 +33,7 @@ fn radial() -> CameraModel {
     camera.with_distortion(Distortion::Radial(distortion))
 }
 
-/// Exposures with stars all over the detectors, their positions off by up to `noise` pixels.
+/// Exposures with stars all over the detectors, with position errors of up to `noise` pixels.
 fn expose(lens: &CameraModel, exposures: usize, stars: usize, noise: f64) -> Vec<Vec<Option<MatchedStars>>> {
     let (rig, mut random) = (rig(), Random(11));
     let crude = CameraModel::new(3002.0, SIZE).unwrap().with_parity_flip(lens.parity_flip());
@@ -80,7 +80,7 @@ fn error(solved: &[Vec<Option<MatchedStars>>], fit: &CalibrationResult) -> f64 {
 fn exact_positions_give_the_rig_back() {
     for (lens, model) in [(polynomial(), Model::Polynomial { order: 3 }), (radial(), Model::Radial)] {
         let mut solved = expose(&lens, 5, 80, 0.0);
-        // The last detector shares no exposure with the reference, but with the other.
+        // The last detector shares no exposure with the reference, but shares one with the other detector.
         for (k, exposure) in solved.iter_mut().enumerate() {
             exposure[if k < 2 { 0 } else { 2 }] = None;
         }

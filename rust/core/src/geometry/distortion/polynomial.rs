@@ -25,7 +25,10 @@ pub struct PolynomialDistortion {
 }
 
 impl PolynomialDistortion {
-    /// Refuses an order above [`MAX_ORDER`], a scale that is not positive, or the wrong number of coefficients.
+    /// Makes a distortion from its coefficients.
+    ///
+    /// Returns an error for an order above [`MAX_ORDER`], a scale that is not positive, a wrong number of
+    /// coefficients, or a coefficient that is not finite.
     pub fn new(order: usize, scale: f64, a: Vec<f64>, b: Vec<f64>) -> Result<Self> {
         if order > MAX_ORDER {
             return Err(Error::argument(

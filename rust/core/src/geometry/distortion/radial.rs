@@ -17,7 +17,8 @@ pub struct RadialDistortion {
 }
 
 impl RadialDistortion {
-    /// Refuses coefficients that are not finite and a scale that is not positive.
+    /// Makes a distortion from its coefficients; an error if they are not finite or the scale is not
+    /// positive.
     pub fn new(k: [f64; 4], p: [f64; 2], scale: f64) -> Result<Self> {
         if !(scale.is_finite() && scale > 0.0) {
             return Err(Error::argument(

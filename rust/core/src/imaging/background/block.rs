@@ -1,49 +1,57 @@
-//! Robust statistics of one block: mean and deviation of the background among pixels that stars have risen.
+//! Robust statistics of one block: mean and deviation of its background, some of whose pixels are raised by
+//! stars.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
-// Many comparisons at once, without branches.
+// `&` and `|` on booleans make many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
 use crate::imaging::image::Image;
 use crate::imaging::pixels::LIMIT;
 use crate::simd::Work;
 
-/// Pixels of a block whose quartiles tell where to begin.
+/// Number of pixels of a block whose quantiles give the starting values of the clipping.
 const START_SAMPLES: usize = 32;
-/// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
+/// Pixels further than this many sigmas from the block's mean are not background. The limit is low, because
+/// stars are everywhere.
 const CLIP_SIGMAS: f32 = 2.0;
 /// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
 const CLIPPED_DEVIATION: f32 = 0.879_626;
-/// A block with more than this fraction of pixels at its very lowest value has its noise cut off at the floor of the
-/// converter: what is left is so skewed that only far outliers can be told from it.
+/// If more than this fraction of a block's pixels has its very lowest value, its noise is cut off at the
+/// floor of the converter. The remaining noise is so skewed that only far outliers differ from it.
 const FLOORED_FRACTION: f32 = 0.1;
-/// It may be where the tenth part of its pixels is nearer to the lowest than this fraction of the way to the median or mean.
+/// A pixel is near the floor if it is closer to the floor than this fraction of the distance from the floor
+/// to the block's median or mean. Only a block whose lowest tenth is near the floor may be cut off.
 const NEAR_FLOOR: f32 = 0.2;
-/// Clipping of such a block.
+/// Clipping limit of a block that is cut off at the floor, in sigmas.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
-/// Noise is skewed where the lowest value of the frame, to which some pixels of a block are near, is less than so many sigmas
-/// below the mean, be it that of grey values of colours that are cut off each. Of a normal distribution it is four below.
+/// A block's noise is cut off, and thus skewed, if some of its pixels are near the lowest value of the frame
+/// and that value is less than this many sigmas below the block's mean. This includes grey values made from
+/// colours that are each cut off. The lowest value of a normal distribution is four sigmas below the mean.
 const CUT_OFF_SIGMAS: f32 = 1.75;
-/// Where most pixels are at the floor, noise is what has others beside it by chance only, and at most so often besides.
+/// If most pixels are at the floor, the others are noise if they are next to each other little more often
+/// than by chance. This is the largest tolerated excess, as a fraction of the pixels that have no such
+/// neighbour by chance.
 const MOST_BESIDE: f32 = 0.35;
-/// Fewer pixels above the floor tell nothing.
+/// Least number of pixels above the floor from which the noise can be measured.
 const FEWEST_ABOVE: usize = 8;
-/// Pixels more than so many times as far above the floor as half of them are stars: of noise that falls off exponentially, one
-/// in 60 is.
+/// Pixels above the floor by more than this multiple of the median height are stars. Of noise that falls off
+/// exponentially, one pixel in 60 is so high.
 const FAR_ABOVE: f32 = 6.0;
-/// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
+/// Clipping limit, in sigmas, of a block that scatters by less than a step: its few values are not normally
+/// distributed.
 const COARSE_CLIP_SIGMAS: f32 = 4.0;
-/// The scatter of a block over the step of its lattice beyond which the lattice does not show.
+/// Scatter of a block, in steps of its lattice of values, above which the lattice has no effect.
 const FINE_LATTICE: f32 = 8.0;
-/// Rounds of clipping at most, and the relative change of the deviation that ends them.
+/// Largest number of rounds of clipping.
 const CLIP_ROUNDS: usize = 6;
+/// Relative change of the deviation that ends the clipping.
 const CLIP_TOLERANCE: f32 = 0.01;
-/// Quartile to standard deviation of a normal distribution.
+/// Ratio of the standard deviation to the distance between median and quartile, for a normal distribution.
 const QUARTILE_TO_SIGMA: f32 = 1.482_602;
-/// Fraction of the pixels that must be good for a block to count.
+/// Least fraction of good pixels in a block that is used.
 const MIN_GOOD_FRACTION: f32 = 0.25;
-/// Sums that are added to side by side.
+/// Number of partial sums that are accumulated in parallel.
 const SIDE_BY_SIDE: usize = 16;
 
 /// Statistics of one block: mean and deviation of its background pixels, and whether enough of them are good.
@@ -57,7 +65,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Whether its noise is cut off at the lowest value of the frame.
+    /// Whether the block's noise is cut off at `floor`, the lowest value of the frame.
     pub(super) fn is_cut_off(&self, floor: f32) -> bool {
         let height = self.mean - floor;
         height < CUT_OFF_SIGMAS * self.deviation && self.lowest - floor < NEAR_FLOOR * height
@@ -68,13 +76,13 @@ pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
     [i * size / n, (i + 1) * size / n]
 }
 
-/// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
+/// One row of blocks: rows `bounds[0]` to `bounds[1]` of the image, of which one in several is sampled.
 pub(super) struct BlockRow<'a> {
     pub(super) image: &'a Image<'a>,
     pub(super) columns: usize,
     pub(super) bounds: [usize; 2],
     pub(super) wanted: usize,
-    /// Distance of the values of a lattice; zero where there is none.
+    /// Quantisation step of the pixel values; zero if there is none.
     pub(super) step: f32,
     /// Buffer for the lines.
     pub(super) lines: &'a mut Vec<f32>,
@@ -88,7 +96,7 @@ impl Work for BlockRow<'_> {
         let Self { image, columns, bounds: [y0, y1], wanted, step: lattice, lines } = self;
         let (width, height) = (image.width(), y1 - y0);
         let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
-        // Rows of both parities, where they differ.
+        // If rows of even and odd number differ, an odd step samples both.
         let patterned = image.reading().is_some_and(|reading| reading.pattern.is_some());
         let step = if patterned && step.is_multiple_of(2) { step - 1 } else { step };
         let rows = (y0 + step / 2..y1).step_by(step);
@@ -127,8 +135,8 @@ fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec
     Block { mean, deviation, good, lowest: start.lowest }
 }
 
-/// Mean and deviation of noise that is cut off so that most samples are at the floor. `None` where the others are not alone, as
-/// the light of stars is not, or few.
+/// Mean and deviation of noise that is cut off so that most samples are at the floor. `None` if the other
+/// samples are few, or are often adjacent, as those of stars are.
 #[inline(never)]
 fn mostly_at_floor(samples: &[f32], floor: f32, step: f32) -> Option<(f32, f32)> {
     let is_above = |v: f32| v > floor + 0.5 * step;
@@ -157,7 +165,7 @@ fn spread(samples: &mut [f32], step: f32) {
     }
 }
 
-/// Where the clipping begins.
+/// Starting values of the clipping.
 #[derive(Debug, Clone, Copy)]
 struct Start {
     median: f32,
@@ -168,7 +176,7 @@ struct Start {
     lowest: f32,
 }
 
-/// Mean and standard deviation of the background among samples that stars have risen, not lowered.
+/// Estimates the starting values from the lower quantiles of a few samples, because stars only raise samples.
 #[inline(always)]
 fn start(samples: &[f32], few: &mut Vec<i32>) -> Start {
     few.clear();
@@ -177,14 +185,14 @@ fn start(samples: &[f32], few: &mut Vec<i32>) -> Start {
     few.sort_unstable();
     let value = |q: f32| f32::from_bits(ordered(few[(q * (few.len() - 1) as f32) as usize]) as u32);
     let [lowest, tenth, quartile, median] = [0.0, 0.1, 0.25, 0.5].map(value);
-    // Few samples tell where to count.
+    // The few samples decide whether all samples are counted.
     let near = tenth - lowest <= NEAR_FLOOR * (median - lowest);
     let at_floor = || samples.iter().filter(|&&v| v == lowest).count() as f32;
     let floored = near && at_floor() > FLOORED_FRACTION * samples.len() as f32;
     Start { median, scale: QUARTILE_TO_SIGMA * (median - quartile), floored, lowest }
 }
 
-/// A whole number that is as large among those of others as a number is among these, from its bits; and these from it.
+/// Maps the bits of a floating-point number to an integer of the same order. The map is its own inverse.
 #[inline(always)]
 fn ordered(bits: i32) -> i32 {
     bits ^ ((bits >> 31) as u32 >> 1) as i32
@@ -202,7 +210,7 @@ impl Start {
         if self.scale > FINE_LATTICE * step {
             return self.clip(samples, step);
         }
-        // Spread over their steps, the values of a lattice may be clipped anywhere.
+        // Once quantised values are spread over their steps, they can be clipped at any value.
         spread(samples, step);
         let (mean, deviation) = Self { floored: self.floored, ..start(samples, few) }.clip(samples, step);
         let rounding = step * step / 12.0;
@@ -221,7 +229,8 @@ impl Start {
     }
 }
 
-/// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
+/// Mean and deviation after rounds of clipping at `sigmas` deviations. Each round corrects for the factor
+/// `shrunk` by which clipping reduces the deviation.
 #[inline(always)]
 fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
     for _ in 0..CLIP_ROUNDS {
@@ -254,8 +263,8 @@ fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
     (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
 }
 
-/// Adds the moments of some samples to those of the others before them. By itself, for in one loop over all the samples and the
-/// last of them the compiler would keep the sums in memory.
+/// Adds the moments of some samples to the sums. It is a separate function because in a single loop over all
+/// samples and the last ones, the compiler would keep the sums in memory.
 #[inline(always)]
 fn add_moments(
     samples: &[f32; SIDE_BY_SIDE],

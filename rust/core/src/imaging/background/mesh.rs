@@ -1,6 +1,6 @@
-//! Values at the centres of blocks, and between them.
+//! A mesh: values at the centres of the blocks of an image, interpolated between them.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use rayon::prelude::*;
@@ -19,15 +19,15 @@ impl Mesh {
         Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
     }
 
-    /// Values of blocks, row by row, `columns` of them in a row, that divide an image of this width and height equally;
-    /// `None` if they make no full rows.
+    /// Makes a mesh from the values of equal blocks that cover an image of this width and height. The values
+    /// are given row by row, `columns` per row; `None` if they make no full rows.
     pub fn over(values: Vec<f32>, columns: usize, image_size: [usize; 2]) -> Option<Self> {
         let rows = values.len().checked_div(columns).filter(|rows| rows * columns == values.len())?;
         let spacing = [image_size[0] as f32 / columns as f32, image_size[1] as f32 / rows as f32];
         (rows > 0).then_some(Self { values, columns, rows, spacing })
     }
 
-    /// A value for every pixel.
+    /// A mesh with one value for every pixel.
     pub(crate) fn per_pixel(rows: &[&[f32]]) -> Self {
         let columns = rows.first().map_or(0, |row| row.len());
         Self { values: rows.concat(), columns, rows: rows.len(), spacing: [1.0; 2] }
@@ -54,7 +54,7 @@ impl Mesh {
         self.values.iter().fold(bounds, |[low, high], &v| [low.min(v), high.max(v)])
     }
 
-    /// The value at a pixel. Outside the outermost centres the last slope continues.
+    /// The value at a pixel. Outside the outermost block centres, the mesh is extrapolated linearly.
     pub fn at(&self, x: f32, y: f32) -> f32 {
         let (i, u) = locate(x, self.spacing[0], self.columns);
         let (j, v) = locate(y, self.spacing[1], self.rows);
@@ -79,7 +79,7 @@ impl Mesh {
         pixels
     }
 
-    /// The values along row `y`.
+    /// Writes the values along row `y` to `out`.
     #[inline(always)]
     pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
         if self.spacing == [1.0; 2] {
@@ -117,7 +117,7 @@ impl Mesh {
         }
     }
 
-    /// The same mesh over a frame of which `bin` pixels, each way, are one.
+    /// The same mesh for the frame binned by `bin` pixels along each axis.
     pub(crate) fn binned(&self, bin: usize) -> Self {
         if self.spacing != [1.0; 2] || bin == 1 {
             return Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() };
@@ -137,7 +137,7 @@ impl Mesh {
     }
 }
 
-/// Scratch space for [`Mesh::fill_row`]: the mesh at the row, and the numbers 0, 1, 2, ….
+/// Buffers for [`Mesh::fill_row`]: the mesh interpolated at the row, and the numbers 0, 1, 2, ….
 #[derive(Debug, Default)]
 pub(crate) struct RowScratch {
     knots: Vec<f32>,

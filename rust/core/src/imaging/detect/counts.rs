@@ -1,20 +1,24 @@
-//! False detections told by their counts: stars do not become more numerous as steeply as noise does.
+//! Raises the threshold where peaks are more numerous than stars can be: towards the threshold, the number of
+//! noise peaks rises more steeply than that of stars.
 //!
-//! Noise that is cut off below has peaks and no troughs, so that the mirror does not show it; what is left of it by JPEG is
-//! rare, and no quantile tells how high it reaches. But its peaks crowd at the threshold, where the number of stars above a
-//! flux rises with flux^-1.5 at most, that of space filled evenly.
+//! Noise that is cut off below has peaks and no troughs, so that the comparison in module `mirror` does not
+//! show it. The noise that JPEG compression leaves is rare, and no quantile gives its maximum. But noise
+//! peaks crowd at the threshold, whereas the number of stars above a flux rises at most with flux^-1.5, as
+//! for stars that fill space evenly.
 
 use super::Peak;
 
-/// Peaks between the threshold and so many times it are compared with those above; and by how much the number of stars
-/// rises then at most.
+/// The number of peaks between the threshold and this multiple of it is compared with the number of higher
+/// peaks.
 const SPAN: f32 = 1.25;
+/// Largest ratio of the two numbers for stars.
 const RISE: f64 = 0.4;
-/// So many more may be there, and so many standard deviations of their number.
+/// Number of peaks that are tolerated in excess.
 const SPARE: f64 = 1.0;
+/// Further tolerated excess, in standard deviations of the expected number.
 const SIGMAS: f64 = 1.0;
 
-/// The lowest threshold from `cut` on above which peaks are as numerous as stars may be.
+/// The lowest threshold, from `cut` on, above which peaks are no more numerous than stars can be.
 pub(super) fn threshold(peaks: &[Peak], cut: f32) -> f32 {
     let mut heights: Vec<f32> = peaks.iter().map(|peak| peak.height).filter(|&h| h >= cut).collect();
     heights.sort_unstable_by(f32::total_cmp);
@@ -40,7 +44,7 @@ mod tests {
         heights.map(|h| Peak { x: 0, y: 0, vertex: [0.0; 2], height: h as f32, blob: 0 }).collect()
     }
 
-    /// Of `n` numbers from zero to one, evenly.
+    /// `n` evenly spaced numbers between zero and one.
     fn evenly(n: usize) -> impl Iterator<Item = f64> {
         (0..n).map(move |k| (k as f64 + 0.5) / n as f64)
     }
@@ -58,7 +62,7 @@ mod tests {
 
     #[test]
     fn noise_goes() {
-        // Tails that are exponential, as steep as the threshold is high and half as steep.
+        // Exponential tails of two different scales.
         for scale in [0.5, 1.0] {
             let noise = || evenly(2000).map(move |u| 5.0 - scale * u.ln());
             let alone = peaks(noise());

@@ -1,6 +1,6 @@
-//! The matched filter, in one pass over the frame.
+//! Applies the matched filter in one pass over the frame.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use std::f64::consts::{PI, TAU};
@@ -15,43 +15,46 @@ use crate::imaging::defects::Defects;
 use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
-/// The kernel ends at this many of its sigmas.
+/// Half-width of the kernel, in units of its sigma.
 const KERNEL_CUT: f64 = 3.0;
-/// Bands of rows on which the noise after filtering is measured, how many rows they have (more where their noise is not
-/// normal), and which of their pixels: neighbours tell the same.
+/// Number of bands of rows in which the noise after filtering is measured.
 const NOISE_BANDS: usize = 8;
+/// Rows per band, if the noise is normal and if it is not.
 const NOISE_ROWS: usize = 4;
 const COARSE_ROWS: usize = 32;
+/// Column step of the sampled pixels: adjacent pixels are correlated.
 const NOISE_STEP: usize = 2;
-/// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
+/// Upper limit of the measured correlation. Correlated noise (JPEG, demosaicing) reaches this value; any
+/// excess is due to unresolved stars, which may be detected.
 const MAX_CORRELATION: f32 = 3.0;
-/// Pixels, each way, that fast detection adds up first.
+/// Bin size of fast detection along each axis, in pixels.
 const BIN: usize = 2;
-/// Pixels a side of the squares that are filtered by themselves.
+/// Side of the squares that are filtered separately, in pixels.
 pub(super) const SQUARE: usize = 16;
-/// Standard deviation of rounding, in steps.
+/// Standard deviation of the rounding error, in quantisation steps.
 const ROUNDING: f32 = 0.288_675;
 /// Filtered rows are padded to a multiple of this many pixels.
 const BLOCK: usize = 32;
-/// Rows that are searched for defects at once, before they are filtered: few enough to stay in the cache until then.
+/// Rows that are searched for defects at once, then filtered; few enough to stay in the cache.
 const SEARCHED_ROWS: usize = 16;
 
-/// Finds the defects in some rows of the frame.
+/// A function that finds the defects in some rows of the frame.
 pub(crate) type Search<'a> = dyn Fn(Range<usize>) -> Defects + Sync + 'a;
 
-/// The matched filter: a separable Gaussian on the frame less its level, over its noise.
+/// The matched filter: a separable Gaussian, applied to (frame - background level) / noise.
 pub(super) struct Filter<'a> {
     image: &'a Image<'a>,
-    /// Finds defects of the frame that are not known yet, which are left out then.
+    /// Finds defects of the frame that are not known yet, which are then excluded.
     search: Option<&'a Search<'a>>,
-    /// The background of a pixel of the filtered frame, and one over the noise of the mean of those it is made of.
+    /// Background level of a pixel of the filtered frame.
     under: Mesh,
+    /// One over the noise of the mean of the pixels that are binned into one.
     weight: Mesh,
-    /// Half of the symmetric kernel, from its centre outwards, of unit square sum.
+    /// Half of the symmetric kernel, from its centre outwards; the squares of the whole kernel sum to one.
     kernel: Vec<f32>,
-    /// Pixels of the frame, each way, that make one of the filtered frame.
+    /// Bin size along each axis: pixels of the frame per pixel of the filtered frame.
     pub(super) bin: usize,
-    /// Sum of the two-dimensional kernel over the pixels of the frame; its response to white noise is one.
+    /// Sum of the two-dimensional kernel over the pixels of the frame, at unit response to white noise.
     pub(super) gain: f32,
 }
 
@@ -80,7 +83,7 @@ impl<'a> Filter<'a> {
         Self { image, search, under, weight, kernel, bin, gain }
     }
 
-    /// The same for the frame without its defects.
+    /// The same filter for `image`, the frame with its defects already excluded.
     pub(super) fn of<'b>(self, image: &'b Image<'b>) -> Filter<'b>
     where
         'a: 'b,
@@ -93,13 +96,13 @@ impl<'a> Filter<'a> {
         [self.image.width() / self.bin, self.image.height() / self.bin]
     }
 
-    /// Response to light of one sigma in a single pixel.
+    /// Response to a single pixel that is one sigma of the pixel noise high.
     pub(super) fn single(&self) -> f32 {
         self.kernel[0] * self.kernel[0] / self.bin as f32
     }
 
-    /// Local maxima of filtered white noise above so many of its sigmas (Adler 1981, The Geometry of Random Fields), or
-    /// pixels of it, if these are fewer: those of a frame that is not filtered.
+    /// Expected number of local maxima of filtered white noise above `sigmas` (Adler 1981, The Geometry of
+    /// Random Fields), or of pixels above that level if these are fewer, as without a filter.
     pub(super) fn maxima(&self, sigmas: f32) -> f64 {
         let [width, height] = self.size();
         let u = f64::from(sigmas);
@@ -111,31 +114,32 @@ impl<'a> Filter<'a> {
         (width * height) as f64 * maxima.min(pixels)
     }
 
-    /// How high a peak has to be at least, so many sigmas of the noise.
+    /// The levels of the filtered frame for a threshold in sigmas of its noise.
     pub(super) fn level(&self, background: &Background, threshold: f32) -> Level {
         let noise = self.noise(background);
-        // The noise is on top of areas that may be a step higher than most, and too rare to be seen in it.
+        // Noise adds to flat areas a step above most, which are too rare to affect its measurement.
         let plateau = self.plateau(background);
         let correlation = noise.deviation.max(plateau * ROUNDING);
         Level { cut: noise.exceeded(threshold) + plateau, plateau, correlation }
     }
 
-    /// Response to the step between areas of which all pixels are rounded alike, zero where there are none.
+    /// Response to the step between areas whose pixels are rounded to one value; zero without any.
     fn plateau(&self, background: &Background) -> f32 {
         let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
         let [noise, _] = background.noise.range();
         if plateau > 0.0 && noise > 0.0 { plateau * self.gain / noise } else { 0.0 }
     }
 
-    /// Skewness of the filtered noise over that of the noise of a pixel, if that is white.
+    /// Skewness of the filtered noise relative to that of the pixel noise, if the pixel noise is white.
     fn skewness(&self) -> f32 {
         let cubes = self.kernel[1..].iter().map(|k| 2.0 * k.powi(3)).sum::<f32>() + self.kernel[0].powi(3);
         cubes * cubes / self.bin as f32
     }
 
-    /// Noise of the filtered frame, in units of that of white noise, from its lower half: stars are in the upper.
+    /// Noise of the filtered frame, in units of filtered white noise, from its lower half, which has no
+    /// stars.
     ///
-    /// Noise of few steps may be skewed, or so correlated that the pixels do not show it.
+    /// Noise of few steps may be skewed, or so strongly correlated that single pixels do not show it.
     fn noise(&self, background: &Background) -> Skewed {
         let [width, height] = self.size();
         let coarse = background.skewness > 0.0;
@@ -159,7 +163,7 @@ impl<'a> Filter<'a> {
         noise
     }
 
-    /// Shows filtered rows, and adds the defects that were found in them.
+    /// Passes filtered rows to the visitor one by one, and adds the defects that were found in them.
     #[inline(always)]
     fn triples(&self, rows: Range<usize>, mut visit: Visitor<'_>, found: &mut Defects) {
         let reach = self.kernel.len() - 1;
@@ -169,7 +173,7 @@ impl<'a> Filter<'a> {
         let mut known =
             Known { defects: Defects::none(0), end: self.bin * rows.start.saturating_sub(reach + 1) };
         let along: Vec<[usize; 2]> = (0..=reach).map(|i| [reach - i, reach + i]).collect();
-        // The last 2 reach + 1 rows filtered along themselves.
+        // The last 2 reach + 1 rows, filtered along x.
         let slots = 2 * reach + 1;
         let slot = |y: isize| y.rem_euclid(slots as isize) as usize * padded;
         let mut across = vec![0.0; slots * padded];
@@ -199,7 +203,7 @@ impl<'a> Filter<'a> {
             }
         }
         if self.search.is_some() {
-            // Binned rows may leave out the last one.
+            // Binning may exclude the last row of the frame.
             let end = if rows.end == height { self.image.height() } else { self.bin * rows.end };
             self.search_to(end, &mut known);
             found.extend(&known.defects, self.bin * rows.start..end);
@@ -219,17 +223,17 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Pixels on each side of one that it is filtered with.
+    /// Half-width of the kernel: number of pixels on each side of the central one.
     pub(super) fn reach(&self) -> usize {
         self.kernel.len() - 1
     }
 
-    /// The filtered frame, which is not binned, in a square from column and row `from` on; zeros outside the frame.
+    /// Filters a square from column and row `from` on, without binning; zeros outside the frame.
     #[inline(always)]
     pub(super) fn square(&self, from: [isize; 2], scratch: &mut Square, out: &mut [[f32; SQUARE]; SQUARE]) {
         let (reach, n) = (self.reach(), SQUARE + 2 * self.reach());
         let size = self.size().map(|n| n as isize);
-        // The part of the frame that is read, from its first to beyond its last pixel.
+        // Bounds of the part of the frame that is read: its first pixel, and the end after its last.
         let first = from.map(|v| v - reach as isize);
         let [left, top] = first.map(|v| v.max(0));
         let [right, bottom] = [0, 1].map(|k| (first[k] + n as isize).min(size[k]));
@@ -259,7 +263,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// The sum of rows times the kernel.
+    /// Sum of rows weighted by the kernel; `row` gives the row of each tap.
     #[inline(always)]
     fn weighted<'r>(&self, row: impl Fn(usize) -> Option<&'r [f32; SQUARE]>) -> [f32; SQUARE] {
         let mut sum = [0.0; SQUARE];
@@ -274,7 +278,7 @@ impl<'a> Filter<'a> {
         sum
     }
 
-    /// One row in units of the noise, filtered along itself; zeros outside the frame and for bad pixels.
+    /// One row in units of the noise, filtered along x; zeros outside the frame and for bad pixels.
     #[inline(always)]
     fn filter_row(
         &self,
@@ -332,34 +336,34 @@ fn above(v: f32, level: f32) -> f32 {
     if (v - level).abs() < f32::INFINITY { v - level } else { 0.0 }
 }
 
-/// Heights in the filtered frame, in units of white noise.
+/// Levels of the filtered frame, in units of filtered white noise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Level {
-    /// That of the lowest peak.
+    /// Least height of a peak.
     pub(super) cut: f32,
-    /// That of areas above the others.
+    /// Height of flat areas that are above the others.
     pub(super) plateau: f32,
     /// Standard deviation of the noise.
     pub(super) correlation: f32,
 }
 
-/// Looks at filtered rows: one type, so that the filter is compiled once for each type of pixel.
+/// Receives filtered rows. It is one type for all purposes, so that the filter is compiled only once.
 pub(super) enum Visitor<'a> {
-    /// Collects what is bright or dark.
+    /// Collects runs, peaks and troughs.
     Scan(&'a mut Scan),
-    /// Collects some of the pixels that have any weight.
+    /// Collects one pixel in [`NOISE_STEP`], unless it is zero and thus without weight.
     Sample(&'a mut Vec<f32>),
 }
 
 impl Visitor<'_> {
-    /// Row `y` between those above and below it, each with a zero before it, and zeros after it up to a whole block
-    /// and one more.
+    /// Receives row `y` between the rows above and below it. Each row has one zero before it, and after it
+    /// zeros up to a whole block and one more.
     #[inline(always)]
     fn visit(&mut self, y: usize, width: usize, rows: [&[f32]; 3]) {
         match self {
             Self::Scan(scan) => scan.visit(y, width, rows),
             Self::Sample(found) => {
-                // Without branches: those to be left out are overwritten.
+                // Without branches: excluded pixels are overwritten.
                 let sampled = rows[1][..width + 2].as_chunks::<NOISE_STEP>().0;
                 let mut end = found.len();
                 found.resize(end + sampled.len(), 0.0);
@@ -373,7 +377,7 @@ impl Visitor<'_> {
     }
 }
 
-/// Some rows of the frame, filtered and shown to a visitor one by one.
+/// A range of rows to be filtered and passed to a visitor one by one.
 pub(super) struct Pass<'a> {
     pub(super) filter: &'a Filter<'a>,
     pub(super) rows: Range<usize>,
@@ -390,7 +394,7 @@ impl Work for Pass<'_> {
     }
 }
 
-/// Buffers for a square: the pixels of the frame, and those filtered along rows.
+/// Buffers for filtering a square: the pixels of the frame, and the same pixels filtered along rows.
 #[derive(Default)]
 pub(super) struct Square {
     pixels: Vec<f32>,
@@ -401,14 +405,14 @@ pub(super) struct Square {
 struct Scratch {
     /// A row to be filtered, with room for the kernel on both sides.
     row: Vec<f32>,
-    /// Two rows of the frame, where they are added up.
+    /// Two rows of the frame that are binned into one.
     lines: [Vec<f32>; BIN],
     level: Vec<f32>,
     weight: Vec<f32>,
     rows: RowScratch,
 }
 
-/// The defects that were found in the rows of the frame before this one.
+/// The defects that were found in the rows of the frame before `end`.
 struct Known {
     defects: Defects,
     end: usize,
@@ -444,7 +448,7 @@ fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out: &mut [f32
             *o = kernel[0] * v;
         }
     }
-    // Two at a time, so that `out` is gone through less often.
+    // Two taps at a time, which needs fewer passes over `out`.
     for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(1) {
         if let (&[k, l], &[one, other]) = (k, taps) {
             for ((o, (a, b)), (c, d)) in out.iter_mut().zip(pair(one)).zip(pair(other)) {

@@ -1,10 +1,11 @@
-//! The highest peaks of a rich frame without the others: a first pass over binned pixels, at a level that leaves about as many
-//! as are wanted, and a close look at each.
+//! Finds only the highest peaks of a rich frame. A first pass over binned pixels uses a level above which
+//! about the wanted number of peaks remains; then the frame is filtered without binning around each of these
+//! peaks.
 //!
-//! This is for speed alone. Of fifty thousand stars a solution needs the brightest thousand; what is faint would be filtered,
-//! listed, and joined into blobs to be left out in the end.
+//! This serves speed alone. A solution needs the brightest thousand of fifty thousand stars; without this
+//! search, faint stars would be filtered, listed, and joined into blobs, only to be discarded in the end.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use std::sync::Arc;
@@ -17,26 +18,31 @@ use crate::imaging::background::Background;
 use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
-/// So many times the wanted peaks are looked for, for their number to be no less.
+/// The level is chosen for this multiple of the wanted number of peaks, so that no fewer than wanted are
+/// found.
 const AMPLE: usize = 2;
-/// Rows of each band of which the peaks tell how many there are of each height.
+/// Rows per band that are sampled to estimate how many peaks there are above each height.
 const SAMPLE_ROWS: usize = 16;
-/// So many of the wanted peaks have to be among them, for the number of the others to be known to a tenth.
+/// Least number of peaks to be found in the sampled rows. From so large a sample, the number of peaks in the
+/// whole frame is known to ten percent.
 const MIN_SAMPLED: usize = 100;
-/// Frames with this many times the wanted peaks are rich.
+/// A frame is rich if it has more than this multiple of the wanted number of peaks.
 const RICH: usize = 4;
-/// Wider filters (pixels of the binned frame) reach so far beyond the squares that a look at all pixels is quicker.
+/// Largest half-width of the filter, in pixels of the binned frame. Wider filters reach so far beyond the
+/// squares that filtering all pixels is faster.
 const MAX_REACH: usize = 6;
-/// More troughs than one in so many peaks are noise, which the search for all peaks knows to deal with.
+/// If there is more than one trough per this number of peaks, the frame has noise that only the search for
+/// all peaks can handle.
 const PEAKS_PER_TROUGH: usize = 50;
-/// Peaks looked at by one task.
+/// Peaks per task.
 const TASK_PEAKS: usize = 64;
-/// Pixels from the place of a peak of the binned frame to the corner of the square that is looked at.
+/// Pixels from a peak of the binned frame to the first corner of the square that is filtered around it.
 const HALF: isize = (SQUARE / 2) as isize - 1;
 
 impl Detector {
-    /// Finds about the `wanted` highest peaks, by binned pixels. Returns false, with a detection that is of no use, if there are
-    /// not many more, or most of them share their blobs with others: those of noise on large images do.
+    /// Finds about the `wanted` highest peaks, in binned pixels. Returns false, with a detection that is of
+    /// no use, if there are not many more peaks, if there are too many troughs, or if most peaks share their
+    /// blobs with others, as noise peaks of large images do.
     pub(crate) fn detect_highest(
         &mut self,
         image: &Image<'_>,
@@ -56,15 +62,15 @@ impl Detector {
             return false;
         }
         self.put_together(&filter, level);
-        // Those are looked for among the peaks, by whoever wants them.
+        // The caller searches for defects among the peaks if it needs them.
         self.detection.defects = Arc::default();
         self.detection.about = Some(about);
         let alone = self.detection.blobs.iter().filter(|blob| blob.peaks == 1).count();
         2 * alone > self.detection.peaks.len()
     }
 
-    /// The level above which there are about as many peaks as wanted, and how many there are in all; `None` if the frame is
-    /// not rich.
+    /// The level above which there are about as many peaks as wanted, and the approximate number of all
+    /// peaks; `None` if the frame is not rich or this search would not be faster.
     fn highest(&mut self, filter: &Filter<'_>, level: Level, wanted: usize) -> Option<(f32, usize)> {
         let [width, height] = filter.size();
         let sampled = height.div_ceil(BAND_ROWS) * SAMPLE_ROWS;
@@ -86,8 +92,8 @@ impl Detector {
         self.detection.peaks.iter().map(|peak| peak.height).collect()
     }
 
-    /// Replaces the peaks of binned pixels by those of the frame itself that are on or beside them. What is beside a star is
-    /// taken to be of its blob.
+    /// Replaces the peaks of binned pixels by the peaks of the unbinned frame at or near them. Each peak near
+    /// a binned peak is assigned to the blob of the latter.
     pub(crate) fn look_closely(
         &mut self,
         image: &Image<'_>,
@@ -103,7 +109,7 @@ impl Detector {
             .par_chunks(TASK_PEAKS)
             .flat_map_iter(|peaks| vectorized(Look { filter: &filter, level, peaks }))
             .collect();
-        // One that several see is of the nearest.
+        // A peak that is found near several binned peaks belongs to the nearest of them.
         let place = |near: &Near| (near.peak.y, near.peak.x);
         found.sort_unstable_by_key(|near| (place(near), near.distance, near.peak.blob));
         found.dedup_by_key(|near| place(near));
@@ -117,19 +123,19 @@ impl Detector {
     }
 }
 
-/// The lowest of the `count` highest; `None` if there are no more.
+/// The lowest of the `count` highest heights; `None` if `count` is zero or there are fewer heights.
 fn lowest_of(count: usize, heights: &mut [f32]) -> Option<f32> {
     let surplus = heights.len().checked_sub(count).filter(|_| count > 0)?;
     Some(*heights.select_nth_unstable_by(surplus, f32::total_cmp).1)
 }
 
-/// A peak, and the square of its distance from the one beside which it was found.
+/// A peak, and the square of its distance from the binned peak near which it was found.
 struct Near {
     peak: Peak,
     distance: usize,
 }
 
-/// A close look at some peaks.
+/// The search of the unbinned frame around some binned peaks.
 struct Look<'a> {
     filter: &'a Filter<'a>,
     level: Level,
@@ -155,7 +161,7 @@ impl Work for Look<'_> {
                     let [above, row, below] = rows.map(|row| [row[i - 1], row[i], row[i + 1]]);
                     let before = [above[0], above[1], above[2], row[0]];
                     if is_peak(row[1], before, [row[2], below[0], below[1], below[2]]) {
-                        // Nothing is outside the frame: zeros are below the level.
+                        // No peak is outside the frame: the square is zero there, which is below the level.
                         let [x, y] = [from[0] + i as isize, from[1] + j as isize].map(|v| v as usize);
                         let peak = Peak::at([x, y], rows, i);
                         let peak =
@@ -176,7 +182,7 @@ mod tests {
 
     const WIDTH: usize = 1024;
 
-    /// Stars on a lattice, so many pixels apart, with light of many magnitudes, in noise.
+    /// Stars of many magnitudes in noise, on a lattice of this spacing in pixels.
     fn frame(spacing: usize) -> Vec<f32> {
         let mut state = 5_u64;
         let mut random = || {
@@ -219,7 +225,7 @@ mod tests {
             assert!((some.peaks[k].height / peak.height - 1.0).abs() < 0.01);
             assert!((some.peaks[k].vertex[0] - peak.vertex[0]).abs() < 0.01);
         }
-        // As many as are looked for are no frame of many more.
+        // A frame with three times the wanted number of peaks is not rich.
         assert!(!detector.detect_highest(&image, &background, Some(1.5), 5.0, all.peaks.len() / 3));
     }
 }

@@ -1,40 +1,46 @@
-//! False detections counted in the mirror: the sky has no negative stars.
+//! Estimates the number of false detections from troughs, because the sky has no negative stars.
 //!
-//! Noise that is symmetric makes as many troughs as peaks, however it is correlated and however long its tails are
-//! (blocks of JPEG, resampled frames). Where there are more troughs than one in so many peaks, the threshold is raised
-//! until there are not. What a foreground makes of both is left alone: it is in a part of the frame.
+//! Symmetric noise makes as many troughs as peaks, whatever its correlation and however long its tails
+//! (blocks of JPEG, resampled frames). If there are too many troughs for the number of peaks, the threshold
+//! is raised until there are few enough. Peaks and troughs of a foreground, which is in a part of the frame
+//! only, do not raise the threshold.
 
 use super::{Peak, Trough};
 use crate::imaging::background::Background;
 use crate::imaging::image::Image;
 
-/// Troughs that may be left: one, so many times those of white noise, and this fraction of the peaks.
+/// Tolerated troughs, as a multiple of the number that white noise has. One more is always tolerated.
 const WHITE_FACTOR: f64 = 4.0;
+/// Further tolerated troughs, as a fraction of the number of peaks.
 const FRACTION: f64 = 0.1;
-/// Tiles of the frame along each axis. If the half of them with fewer troughs has less than this fraction of them, the
-/// others are foreground, and do not count.
+/// Tiles of the frame along each axis.
 const TILES: usize = 8;
+/// If the half of the tiles with fewer troughs has less than this fraction of the troughs, the other half is
+/// foreground and is not counted.
 const QUIET_FRACTION: f64 = 0.25;
-/// A trough within so many pixels, along an axis, of a peak that is so many times higher is what a bright star did to its
-/// surroundings (sharpening, JPEG, a background that was taken too high).
+/// Largest distance along each axis, in pixels of the filtered frame, between a bright star and a trough that
+/// it causes (by sharpening, JPEG, or a background estimate that is too high).
 const RING: usize = 12;
+/// The peak of such a star is higher than this multiple of the trough's depth.
 const RING_FACTOR: f32 = 3.0;
-/// A trough whose lowest pixel stands alone by more than this fraction of its depth is a dead pixel.
+/// A trough is a dead pixel if its lowest pixel is deeper than the second lowest by more than this fraction
+/// of its depth.
 const DEAD: f32 = 0.75;
-/// Pixels about a trough, each way, among which its lowest is.
+/// Half-width of the square around a trough that includes its lowest pixel, in pixels of the filtered frame.
 const REACH: usize = 2;
 
 pub(super) struct Mirror<'a> {
     pub image: &'a Image<'a>,
     pub background: &'a Background,
-    /// Pixels of the frame, each way, that are one of the filtered frame.
+    /// Bin size along each axis: pixels of the frame per pixel of the filtered frame.
     pub bin: usize,
-    /// Troughs that white noise would have.
+    /// Number of troughs expected from white noise.
     pub white: f64,
 }
 
 impl Mirror<'_> {
-    /// The threshold above `cut` at which few enough detections are false; `None` if that is `cut`.
+    /// The lowest threshold above `cut` at which few enough detections are false; `None` if `cut` itself is
+    /// high enough.
     pub(super) fn threshold(&self, peaks: &[Peak], troughs: &[Trough], cut: f32) -> Option<f32> {
         let allowed = |peaks: usize| 1.0 + WHITE_FACTOR * self.white + FRACTION * peaks as f64;
         if troughs.len() as f64 <= allowed(peaks.len()) {
@@ -57,14 +63,16 @@ impl Mirror<'_> {
         Some(depths[first - 1].next_up())
     }
 
-    /// Where troughs count: everywhere, or in the half of the frame that has no foreground.
+    /// A test of whether a trough at a column and row counts: always, or only in the half of the frame
+    /// without foreground.
     fn counts(&self, troughs: &[Trough]) -> impl Fn(usize, usize) -> bool + use<> {
         let size = [self.image.width(), self.image.height()].map(|n| (n / self.bin).max(1));
         let tile = move |x: usize, y: usize| {
             let [i, j] = [x * TILES / size[0], y * TILES / size[1]].map(|k| k.min(TILES - 1));
             j * TILES + i
         };
-        // One half of the troughs ranks the tiles, the other is counted: the rank of a tile by chance is no bias then.
+        // One half of the troughs ranks the tiles and the other half is counted, so that chance in the
+        // ranking causes no bias.
         let [mut rank, mut others] = [[0_usize; TILES * TILES]; 2];
         for pair in troughs.chunks(2) {
             for (count, t) in [&mut rank, &mut others].into_iter().zip(pair) {
@@ -82,7 +90,7 @@ impl Mirror<'_> {
         move |x, y| !clustered || quiet[tile(x, y)]
     }
 
-    /// Whether a trough is a single pixel of the frame.
+    /// Whether a trough is a single dark pixel of the frame.
     fn is_dead(&self, trough: &Trough) -> bool {
         let reach = REACH * self.bin;
         let [x, y] = [trough.x, trough.y].map(|v| v * self.bin + self.bin / 2);
@@ -97,7 +105,7 @@ impl Mirror<'_> {
     }
 }
 
-/// Whether a trough belongs to a bright star; the peaks are in reading order.
+/// Whether a trough is caused by a bright star; the peaks are in reading order.
 fn is_ring(trough: &Trough, peaks: &[Peak]) -> bool {
     let first = peaks.partition_point(|peak| peak.y + RING < trough.y);
     let near = peaks[first..].iter().take_while(|peak| peak.y <= trough.y + RING);

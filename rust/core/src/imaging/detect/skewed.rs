@@ -1,24 +1,29 @@
-//! Noise that may be skewed: photons that are counted, or what a converter cuts off below.
+//! Measures noise that may be skewed, such as that of counted photons, or noise that the converter cuts off
+//! below.
 //!
-//! It is taken for a gamma distribution, in the approximation of Wilson & Hilferty (1931, PNAS 17, 684): a normal number
-//! `z` stands for `2/γ ((1 + γ z/6 - γ²/36)³ - 1)` standard deviations, with the skewness `γ`.
+//! The noise is modelled by a gamma distribution, in the approximation of Wilson & Hilferty (1931, PNAS 17,
+//! 684): a standard normal number `z` corresponds to `2/γ ((1 + γ z/6 - γ²/36)³ - 1)` standard deviations
+//! from the mean, with the skewness `γ`.
 
 use rayon::prelude::*;
 
-/// Normal numbers, of either sign, of the quantiles that tell the deviation and the skewness.
+/// Quantiles that give the deviation and the skewness, as standard normal numbers of either sign.
 const NEAR: f32 = 1.0;
 const FAR: f32 = 2.0;
-/// Fractions of a normal distribution beyond them.
+/// Fractions of a normal distribution beyond [`NEAR`] and beyond [`FAR`].
 const NEAR_FRACTION: f32 = 0.158_655;
 const FAR_FRACTION: f32 = 0.022_750;
-/// More skewed than this, the lower quantiles tell nothing; and the approximation does no longer hold.
+/// Largest skewness that the lower quantiles can measure.
 const TELLING_SKEWNESS: f32 = 1.5;
+/// Largest skewness for which the approximation holds.
 const MAX_SKEWNESS: f32 = 8.0;
-/// The sign of a number in single precision, the bits of one that classes do not tell apart, and classes of values.
+/// Sign bit of a single-precision number.
 const SIGN: u32 = 1 << 31;
+/// Number of low bits that are ignored when values are sorted into classes.
 const CLASS_BITS: u32 = 20;
+/// Number of classes of values.
 const CLASSES: usize = 1 << (u32::BITS - CLASS_BITS);
-/// Halvings of the range of the skewness.
+/// Number of bisections of the range of the skewness.
 const ROUNDS: usize = 12;
 
 /// Mean, standard deviation and skewness of noise.
@@ -30,8 +35,9 @@ pub(super) struct Skewed {
 }
 
 impl Skewed {
-    /// From samples that may have stars among them, of at most this skewness. The background is the mean, unless most of the
-    /// noise is cut off.
+    /// Measures noise from samples that may include stars, with a skewness of at most `most`. The mean is
+    /// zero, the background level, unless the noise is so strongly cut off that only the upper quantiles can
+    /// be used.
     pub(super) fn of(samples: &[Vec<f32>], most: f32) -> Self {
         let Some(quantiles) = Quantiles::of(samples) else {
             return Self { mean: 0.0, deviation: 0.0, skewness: 0.0 };
@@ -41,7 +47,7 @@ impl Skewed {
         if most < MAX_SKEWNESS || telling { Self { mean: 0.0, ..below } } else { quantiles.above() }
     }
 
-    /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
+    /// The value that the noise exceeds as rarely as a standard normal number exceeds `sigmas`.
     pub(super) fn exceeded(self, sigmas: f32) -> f32 {
         (self.mean + self.deviation * standard(sigmas, self.skewness)).min(f32::MAX)
     }
@@ -51,15 +57,16 @@ impl Skewed {
 struct Quantiles([f32; 5]);
 
 impl Quantiles {
-    /// Exact ones, of parts of the samples that are gone through side by side: counted in classes, of which only those with
-    /// a quantile are sorted out.
+    /// Exact quantiles of samples that come in parts, which are processed in parallel; `None` without
+    /// samples. The samples are counted in classes of values, and only the classes that contain a quantile
+    /// are searched for its exact value.
     fn of(parts: &[Vec<f32>]) -> Option<Self> {
         let counts = parts.par_iter().map(|part| count(part)).reduce_with(|mut all, counts| {
             all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             all
         })?;
         let n = counts.iter().sum::<u32>() as usize;
-        // The class of each quantile, and its place there.
+        // The class of a quantile, and its index within the class.
         let class = |fraction: f32| {
             let mut place = ((fraction * n as f32) as usize).min(n.checked_sub(1)?);
             let class = counts.iter().position(|&count| {
@@ -85,15 +92,16 @@ impl Quantiles {
         classes.iter().map(quantile).collect::<Vec<_>>().try_into().ok().map(Self)
     }
 
-    /// From the lower half, where no stars are. What is above the median, with the stars, is at least as wide as the skewness
-    /// makes it.
+    /// Noise from the lower half of the samples, which has no stars. The upper half, which includes stars, is
+    /// at least as wide as that of the noise alone; this limits the skewness.
     fn below(&self, most: f32) -> Skewed {
         let Self([far, near, median, above, _]) = *self;
         if median <= near {
             return Skewed { mean: 0.0, deviation: 0.0, skewness: 0.0 };
         }
         let (outer, upper) = ((median - far) / (median - near), (above - median) / (median - near));
-        // The more skewed, the nearer are the lower quantiles to each other, and the further the upper one.
+        // With larger skewness the lower quantiles are nearer to each other, and the upper one is farther
+        // from the median.
         let skewness = largest(TELLING_SKEWNESS.min(most), |skewness| {
             let spread = |z: f32| (standard(0.0, skewness) - standard(z, skewness)).abs();
             spread(-FAR) > outer * spread(-NEAR) && spread(NEAR) < upper * spread(-NEAR)
@@ -101,13 +109,15 @@ impl Quantiles {
         let at = |value: f32, z: f32| (median - value) / (standard(0.0, skewness) - standard(z, skewness));
         let mut deviation = at(near, -NEAR);
         if most > 0.0 {
-            // Of two plateaus with nothing between them the nearer quantile alone says too much.
+            // If the values form two plateaus with none between, the nearer quantile alone overestimates the
+            // deviation.
             deviation = deviation.min(at(far, -FAR));
         }
         Skewed { mean: median - deviation * standard(0.0, skewness), deviation, skewness }
     }
 
-    /// From the upper half, of noise that is cut off so that the lower one tells nothing.
+    /// Noise from the upper half of the samples, for noise that is so strongly cut off that the lower half
+    /// gives no information.
     fn above(&self) -> Skewed {
         let Self([_, _, median, near, far]) = *self;
         if near <= median {
@@ -123,7 +133,7 @@ impl Quantiles {
     }
 }
 
-/// How many samples are in each class of values; later classes have larger ones.
+/// Number of samples in each class of values; classes are in ascending order of the values.
 fn count(samples: &[f32]) -> Vec<u32> {
     let mut counts = vec![0; CLASSES];
     for &v in samples {
@@ -139,7 +149,7 @@ fn class_of(v: f32) -> usize {
     (ordered >> CLASS_BITS) as usize
 }
 
-/// The largest skewness, up to a limit, up to which something holds.
+/// The largest skewness, up to `limit`, for which `holds` is true, by bisection.
 fn largest(limit: f32, holds: impl Fn(f32) -> bool) -> f32 {
     let [mut low, mut high] = [0.0, limit];
     for _ in 0..ROUNDS {
@@ -149,9 +159,9 @@ fn largest(limit: f32, holds: impl Fn(f32) -> bool) -> f32 {
     low
 }
 
-/// The number of standard deviations from the mean that a normal number stands for.
+/// The number of standard deviations from the mean that corresponds to a standard normal number `z`.
 fn standard(z: f32, skewness: f32) -> f32 {
-    // The limit, where the formula is one of small differences.
+    // The limit for zero skewness: there the formula is a difference of nearly equal numbers.
     if skewness < 1e-2 {
         return z;
     }
@@ -165,7 +175,8 @@ mod tests {
 
     #[test]
     fn quantiles_of_a_gamma_distribution() {
-        // Of shape 4 (skewness 1), less its mean and over its deviation, by SciPy.
+        // A gamma distribution of shape 4 (skewness 1), standardised to zero mean and unit deviation; values
+        // from SciPy.
         for (z, expected) in [(0.0, -0.1640), (1.0, 0.9591), (-1.0, -0.9572), (-2.0, -1.4710), (3.0, 4.340)] {
             assert!((standard(z, 1.0) - expected).abs() < 0.06, "{} {expected}", standard(z, 1.0));
         }
@@ -188,7 +199,7 @@ mod tests {
     fn the_lower_half_tells_both() {
         for skewness in [0.1, 0.5, 1.2] {
             let n = 100_001;
-            // Values at evenly spaced normal numbers, thinned by their density.
+            // Values at evenly spaced normal numbers, repeated in proportion to the normal density.
             let mut samples: Vec<f32> = Vec::new();
             for k in -400..=400 {
                 let z = k as f32 / 100.0;

@@ -1,8 +1,9 @@
-//! Frames whose stars have large images, trails or rings: one star for every image, at its middle.
+//! Measures frames whose stars have large images, such as trails or rings: one star for every image, at its
+//! middle.
 //!
-//! The peaks of such an image are those of its noise, and the small windows of round stars see a part of it. Its pixels
-//! that touch, though, are all of it, and the images of one frame are alike: that is how such a frame is recognised. A
-//! Gaussian window of their common shape then moves to the middle of each.
+//! The peaks of such an image are noise peaks, and the small windows for round stars cover only a part of it.
+//! Its connected pixels, however, are the whole image, and the images of one frame are alike; such frames are
+//! recognised by this likeness. A Gaussian window of the common shape then moves to the middle of each image.
 
 use rayon::prelude::*;
 
@@ -18,71 +19,84 @@ use window::{Sums, Window};
 
 mod window;
 
-/// The shape is looked for in so many blobs, taken evenly from the many with the highest peaks, each this many times the
-/// lowest there is: fainter images fall to pieces, and the very brightest may bleed.
+/// Maximum number of blobs from which the common shape is determined. They are taken evenly from the
+/// [`BRIGHT_BLOBS`] with the highest peaks.
 const SHAPE_BLOBS: usize = 100;
+/// Number of blobs with the highest peaks that are considered. Many are needed, because the very brightest
+/// may bleed.
 const BRIGHT_BLOBS: usize = 400;
+/// Least height of their peaks, relative to the lowest peak of the frame. Fainter images break up into
+/// several blobs.
 const BRIGHT_FACTOR: f32 = 2.0;
-/// At least so many, and this part of them, have to have it; touching images have others.
+/// Least number of blobs that must have the common shape.
 const MIN_BLOBS: usize = 5;
+/// Least fraction of these blobs that must have the common shape, if they are trails. Touching images have
+/// others.
 const ALIKE_TRAILS: f64 = 0.15;
+/// Least fraction of these blobs that must have the common shape, if they are rings or discs.
 const ALIKE_RINGS: f64 = 0.35;
-/// They are alike within this distance in ellipticity, and this factor in size.
+/// Greatest distance in ellipticity between blobs that count as alike.
 const ALIKE_ELLIPTICITY: f64 = 0.25;
+/// Greatest ratio of the lengths of blobs that count as alike.
 const ALIKE_SIZE: f64 = 1.2;
-/// Where more blobs than those are rounder than this, the stars are round.
+/// Elongation below which blobs are round. Unless more blobs have the common shape than are round, there are
+/// no trails.
 const ROUND_ELONGATION: f64 = 1.35;
-/// They cover at most this part of the frame: stripes cover half.
+/// Greatest fraction of the frame that blobs may cover: stripes, which are not stars, cover half.
 const MAX_COVER: f64 = 0.4;
-/// Trails have at least this ratio of the axes, and this length in pixels: the images of shorter ones fit the windows of
-/// round stars.
+/// Least ratio of the axes of trails.
 const TRAIL_ELONGATION: f64 = 1.8;
+/// Least length of trails, in pixels. Shorter images fit into the windows for round stars.
 const MIN_TRAIL: f64 = 15.0;
-/// Images longer than this are none of stars.
+/// Greatest length of the images of stars, in pixels.
 const MAX_LENGTH: f64 = 200.0;
-/// Rings and discs have at most this ratio of the axes, at least this radius in pixels and so many peaks (in the median),
-/// and are not brighter in the middle than around it by more than this factor.
+/// Greatest ratio of the axes of rings and discs.
 const RING_ELONGATION: f64 = 1.3;
+/// Least radius of rings and discs, in pixels.
 const MIN_RING: f64 = 3.0;
+/// Least median of the number of peaks of rings and discs.
 const RING_PEAKS: usize = 2;
+/// Greatest median ratio of the light in the middle of rings and discs to the light around it.
 const RING_MIDDLE: f64 = 1.1;
-/// The middle of a ring ends at the first of these fractions of its radius, and the light around it at the second.
+/// Radii at which the middle of a ring, and the light around the middle, end; in units of the ring's radius.
 const RING_PARTS: [f64; 2] = [0.35, 0.7];
-/// The filter makes blobs so much wider, in pixels of the radius.
+/// Increase of a blob's radius by the filter, in pixels.
 const FILTERED: f64 = 2.0;
-/// Rings differ in brightness from star to star by this factor between the quartiles; those of saturated stars do not.
+/// Least ratio of the upper to the lower quartile of the brightness of rings. Saturated stars, which may look
+/// like discs, differ less.
 const RING_CONTRAST: f64 = 1.2;
-/// A blob whose moments are at most so many times the common ones is one image; from each peak of a larger one an image
-/// is looked for.
+/// Greatest moments along the major and the minor axis of a blob that is one image, in units of the common
+/// moments. In a larger blob, an image is searched for from each peak.
 const ONE_IMAGE: [f64; 2] = [1.7, 3.0];
-/// Images whose middles are nearer than this, in sigmas of the common shape, are one.
+/// Distance between two middles, in sigmas of the common shape, below which they belong to the same image.
 const SAME_IMAGE: f64 = 2.0;
-/// An even line or disc reaches this many sigmas from its middle.
+/// Distance from the middle to the end of an image, in sigmas along the axis: √3, as for a uniform line.
 const REACH: f64 = 1.732;
-/// Light of less than this fraction of the common length is none of a star.
+/// Least length of a star's image, as a fraction of the common length.
 const MIN_LENGTH: f64 = 0.4;
-/// In a blob there are at most so many times the images that would fill it.
+/// Greatest number of images in a blob, as a multiple of the number that would fill its area.
 const IMAGES_PER_AREA: f64 = 1.0;
-/// Error of the background in units of a pixel's noise, which counts over so many pixels.
+/// Error of the background, in units of a pixel's noise. It is common to all pixels of an image.
 const BACKGROUND_ERROR: f64 = 0.1;
-/// Rounds of a window at most, and the last step in pixels.
+/// Maximum number of iterations of a window's position.
 const ROUNDS: usize = 8;
+/// Step, in pixels, below which the iteration ends.
 const TOLERANCE: f64 = 5e-3;
 
-/// The common shape of the images of a frame.
+/// The common shape of the large images of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Large {
-    /// Second moments of the pixels of an image.
+    /// Second moments of the pixels of one image, in square pixels.
     shape: Moments,
-    /// Whether they are trails.
+    /// Whether the images are trails.
     trailed: bool,
 }
 
-/// A star, or how to count that an image is none.
+/// A star, or the function that counts the rejection of an image.
 type Found = Result<Star, fn(&mut Rejected)>;
 
 impl Large {
-    /// The shape, if the images of the frame are large and alike.
+    /// Determines the common shape, if the images of the frame are large and alike.
     pub(super) fn find(image: &Image<'_>, background: &Background, detection: &Detection) -> Option<Self> {
         let pixels = image.width() * image.height();
         let blobs = bright(detection);
@@ -93,7 +107,8 @@ impl Large {
         if blobs.iter().zip(&looks).filter(|&pair| may_be_large(pair)).count() < MIN_BLOBS {
             return None;
         }
-        // Those that many others are like: single images. Of touching ones each is different.
+        // The largest group of blobs that are alike. These are single images; touching images differ from
+        // each other.
         let of_one = |one: &Look| -> Vec<&Blob> {
             blobs.iter().zip(&looks).filter(|(_, look)| one.is_like(look)).map(|(blob, _)| blob).collect()
         };
@@ -124,7 +139,7 @@ impl Large {
         is_large.then_some(found)
     }
 
-    /// Whether they are rings or discs.
+    /// Whether the blobs are rings or discs.
     fn are_rings(&self, image: &Image<'_>, background: &Background, blobs: &[&Blob]) -> bool {
         if median(&mut blobs.iter().map(|blob| blob.peaks as f64).collect::<Vec<_>>()) < RING_PEAKS as f64 {
             return false;
@@ -142,7 +157,7 @@ impl Large {
             && quartile(3) > RING_CONTRAST * quartile(1)
     }
 
-    /// The stars, in no order.
+    /// Measures the stars; they are in no particular order.
     pub(super) fn stars(&self, frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Star> {
         let mut peaks: Vec<&Peak> = frame.detection.peaks.iter().collect();
         peaks.sort_by(|a, b| a.blob.cmp(&b.blob).then_with(|| b.height.total_cmp(&a.height)));
@@ -161,8 +176,9 @@ impl Large {
         stars
     }
 
-    /// The images in one blob: one about its middle, or, if it is too large for that, one from each of its peaks, the
-    /// highest first, that is not on one that was found already.
+    /// Measures the images in one blob. A blob of about the common size is one image, at its middle. In a
+    /// larger blob, an image is searched for from each peak, the highest first, unless the peak is on an
+    /// image that was already found.
     fn in_blob(&self, frame: &Frame<'_>, peaks: &[&Peak]) -> Vec<Found> {
         let blob = &frame.detection.blobs[peaks[0].blob];
         if blob.pixels < frame.options.min_pixels {
@@ -172,7 +188,7 @@ impl Large {
         if (0..2).all(|k| own[k] <= ONE_IMAGE[k] * common[k]) {
             return vec![self.star(frame, blob.centre(), blob)];
         }
-        // An even ellipse of these moments has so many pixels.
+        // Number of pixels of a uniform ellipse with these moments.
         let area = 4.0 * std::f64::consts::PI * (common[0] * common[1]).sqrt();
         let most = (IMAGES_PER_AREA * blob.pixels as f64 / area) as usize + 1;
         let mut found: Vec<Found> = Vec::new();
@@ -189,7 +205,7 @@ impl Large {
         found
     }
 
-    /// The image whose middle a window finds from a seed, or how to count that it is none.
+    /// Measures the image to whose middle a window moves from `seed`, or rejects it.
     fn star(&self, frame: &Frame<'_>, seed: [f64; 2], blob: &Blob) -> Found {
         let Frame { image, background, options, .. } = frame;
         let window = Window::new(image, background, self.shape);
@@ -235,14 +251,15 @@ impl Large {
         })
     }
 
-    /// Flux that the error of the background makes in a window.
+    /// Error of the flux in a window due to the error of the background.
     fn unknown_background(&self, frame: &Frame<'_>, place: [f64; 2]) -> f64 {
         let noise = f64::from(frame.background.noise.at(place[0] as f32, place[1] as f32));
         let [large, small] = eigenvalues(self.shape);
         BACKGROUND_ERROR * noise * 4.0 * std::f64::consts::PI * (large * small).sqrt()
     }
 
-    /// Each star once: several seeds lead to it. Those that overlap with brighter ones are blended.
+    /// Keeps each star once, because several seeds may lead to it. Stars that overlap with brighter ones are
+    /// marked as blended.
     fn once(&self, mut stars: Vec<Star>) -> Vec<Star> {
         let order = |star: &Star| (super::descending(star.flux), star.position.map(f64::to_bits));
         stars.sort_by_cached_key(order);
@@ -267,7 +284,7 @@ impl Large {
     }
 }
 
-/// Leaves out those whose light is much shorter than that of most, or more elongated than it may be compared to theirs.
+/// Rejects stars whose images are much shorter than the median image, or too elongated in comparison with it.
 fn refuse_others(stars: &mut Vec<Star>, options: &ExtractOptions, rejected: &mut Rejected) {
     if stars.is_empty() {
         return;
@@ -286,7 +303,7 @@ fn faint(rejected: &mut Rejected) {
     rejected.faint += 1;
 }
 
-/// Some of the blobs with high peaks.
+/// Selects the blobs from which the common shape is determined: a sample of those with the highest peaks.
 fn bright(detection: &Detection) -> Vec<Blob> {
     let mut highest = vec![0.0_f32; detection.blobs.len()];
     for peak in &detection.peaks {
@@ -307,7 +324,7 @@ fn bright(detection: &Detection) -> Vec<Blob> {
 /// Shape and size of a blob.
 struct Look {
     ellipticity: [f64; 2],
-    /// That of an even line of its larger moment.
+    /// Length, in pixels, of a uniform line with the larger moment of the blob.
     length: f64,
 }
 
@@ -325,7 +342,7 @@ impl Look {
     }
 }
 
-/// Difference of the axes' squares over their sum, along the columns and along the diagonal.
+/// Ellipticity along the frame's axes, (xx - yy) / (xx + yy), and along its diagonals, 2 xy / (xx + yy).
 fn ellipticity([xx, xy, yy]: &Moments) -> [f64; 2] {
     let sum = (xx + yy).max(PIXEL_VARIANCE);
     [(xx - yy) / sum, 2.0 * xy / sum]
@@ -338,7 +355,8 @@ mod tests {
 
     const SIZE: usize = 300;
 
-    /// Stars on a grid, each of the light `image` at a place from its middle, on noise of deviation 2.
+    /// A frame of stars on a grid, with noise of standard deviation 2, and the stars' middles. `image` gives
+    /// the light of a star at an offset from its middle.
     fn frame(image: impl Fn(f64, f64) -> f64) -> (Vec<f32>, Vec<[f64; 2]>) {
         let mut state = 5_u64;
         let mut uniform = || {

@@ -1,4 +1,4 @@
-//! From peaks to stars.
+//! Measures the stars at the peaks of a frame.
 
 mod fitted;
 
@@ -19,46 +19,50 @@ use crate::imaging::stamp::{self, Crop, Layout, is_good};
 use crate::lsq::robust;
 use crate::monitor::Monitor;
 
-/// So many of the highest peaks tell the width of the stars.
+/// Number of the highest peaks from which the width of the stars is measured.
 const WIDTH_STARS: usize = 40;
-/// Peaks among which they are looked for: some are hot pixels.
+/// Maximum number of peaks among which these are searched for, because some peaks are hot pixels.
 const WIDTH_PEAKS: usize = 8 * WIDTH_STARS;
-/// Of these, so many are looked at by one task.
+/// Number of these peaks per task.
 const WIDTH_TASK: usize = 8;
-/// Width (sigma, pixels) assumed where no star tells it.
+/// Sigma of the stars, in pixels, that is assumed if it cannot be measured.
 const DEFAULT_SIGMA: f64 = 1.2;
-/// Narrowest and widest window.
+/// Range to which the measured sigma of the stars is limited, in pixels.
 const SIGMA_RANGE: [f64; 2] = [0.6, 6.0];
-/// Half width of the stamps on which the width is measured.
+/// Half width, in pixels, of the stamps on which the width of the stars is measured.
 const WIDTH_HALF: usize = 9;
-/// Half width of a fitted stamp in sigmas of the stars, and its range in pixels.
+/// Half width of the stamp on which a star is measured, in sigmas of the stars.
 const FIT_SIGMAS: f64 = 3.5;
+/// Smallest and largest half width of this stamp, in pixels.
 const FIT_HALF_RANGE: [usize; 2] = [4, 12];
-/// A source that is this many times wider than the stars in every direction is a glow or a cloud.
+/// Width of a source, relative to the stars, from which it is rejected as a glow or a cloud. The source must
+/// be so wide in every direction.
 const EXTENDED_FACTOR: f64 = 3.0;
-/// There is at most one star, on average, in so many squares of their width (sigma) of the frame: more overlap so much
-/// that they cannot be told apart.
+/// Least area of the frame per star, on average, in units of the stars' squared sigma. More stars would
+/// overlap so much that they could not be separated.
 const AREA_SIGMAS: f64 = 20.0;
-/// The stamps of stars that are fitted, or seen in wide windows, hold at most so many times the frame's pixels, or those of
-/// so many stars in a small frame; fainter stars by the fast centroids. Those of a field of which most stand alone fit in.
+/// Greatest total area of the stamps of stars that are fitted or measured in wide windows, in units of the
+/// frame's area. It is large enough for a field of mostly isolated stars. Fainter stars are measured by fast
+/// centroids.
 const FITTED_SHARE: f64 = 0.35;
+/// Number of stars that may be fitted in any frame, even if it is small.
 const FITTED_STARS: usize = 1000;
-/// Stars measured by one task.
+/// Stars per task.
 const TASK_STARS: usize = 16;
 
-/// As many stars at least tell a trail, ...
+/// Least number of measured images for which stars can be recognised as trailed.
 const MIN_TRAILED: usize = 5;
-/// ... if the ratio of the axes of their typical image is this.
+/// Least ratio of the axes of the typical image of trailed stars.
 const TRAIL_ELONGATION: f64 = 1.5;
-/// A star is sharper than it can be if a Gaussian of this fraction of the stars' width, in the middle of a pixel, is
-/// less sharp by so many sigmas of its noise.
+/// Width of the sharpest possible star, in units of the stars' width: a Gaussian in the middle of a pixel.
 const SHARPEST_WIDTH: f64 = 0.7;
+/// Significance, in sigmas of the noise, with which the sharpness of a source must exceed a limit.
 const SHARPNESS_SIGMAS: f64 = 2.0;
 
-/// A star, or why a peak is none.
+/// A star, or the reason why a peak is not a star.
 pub(super) type Measured = std::result::Result<Star, Refusal>;
 
-/// Everything needed to measure peaks.
+/// A frame, with everything that is needed to measure its peaks.
 pub(super) struct Measure<'a> {
     image: &'a Image<'a>,
     background: &'a Background,
@@ -66,15 +70,15 @@ pub(super) struct Measure<'a> {
     options: &'a ExtractOptions,
     /// Value from which pixels are saturated.
     saturation: f32,
-    /// Typical standard deviation of a star's image.
+    /// Typical standard deviation of a star's image, in pixels.
     sigma: f64,
-    /// Ratio of the axes of the stars' images, where they are trailed.
+    /// Ratio of the axes of the stars' images, if these are trailed.
     trail: Option<f64>,
-    /// Sharpness that no star reaches.
+    /// Upper limit of the sharpness of a star.
     sharpest: f64,
 }
 
-/// Why a peak did not become a star.
+/// Reason why a peak is not a star.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Refusal {
     Faint,
@@ -83,7 +87,7 @@ pub(super) enum Refusal {
     Extended,
 }
 
-/// How the highest pixel stands out.
+/// Height above the background and sharpness of the highest pixel at a peak.
 #[derive(Debug, Clone, Copy)]
 struct Top {
     height: f64,
@@ -108,7 +112,7 @@ impl<'a> Measure<'a> {
         measure
     }
 
-    /// The stars among the peaks, in their order, and the point-spread function that was fitted to them, if one was.
+    /// Measures the stars among the candidates. Also returns the point-spread function, if one was fitted.
     pub(super) fn stars(
         &self,
         mut candidates: Vec<Candidate>,
@@ -120,7 +124,7 @@ impl<'a> Measure<'a> {
         let most = most_stars(self.image, (AREA_SIGMAS * self.sigma * self.sigma) as usize + 1);
         rejected.surplus += keep_highest(&mut candidates, most, |c| c.peak.height).len();
         match self.options.method {
-            // Trails are longer than the quick windows.
+            // Trails are longer than the windows of the fast centroids.
             _ if self.options.fast && self.trail.is_none() => self.quick(&candidates, measured),
             _ if self.options.fast => self.windowed(&candidates, measured),
             Method::Psf => {
@@ -142,7 +146,7 @@ impl<'a> Measure<'a> {
         Ok((stars, psf))
     }
 
-    /// Second moments of the highest peaks that are neither saturated nor hot pixels.
+    /// Second moments of the images at the highest peaks that are neither saturated nor hot pixels.
     fn bright_shapes<'p>(&self, candidates: impl Iterator<Item = &'p Candidate>) -> Vec<Moments> {
         let mut order: Vec<&Peak> = candidates.filter(|c| c.region.is_none()).map(|c| &c.peak).collect();
         let higher =
@@ -175,7 +179,7 @@ impl<'a> Measure<'a> {
         shapes
     }
 
-    /// By Gaussian windows; the faintest of very many by the fast ones.
+    /// Measures stars in Gaussian windows or, if there are very many, the faintest of them by fast centroids.
     fn windowed_or_quick(&self, mut bright: Vec<Candidate>, measured: &mut Vec<Measured>) {
         let faint = keep_highest(&mut bright, self.room(self.half()), |c| c.peak.height);
         let mut quick = Vec::new();
@@ -184,7 +188,7 @@ impl<'a> Measure<'a> {
         measured.extend(quick);
     }
 
-    /// By Gaussian windows.
+    /// Measures stars in Gaussian windows.
     fn windowed(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
         candidates
             .par_iter()
@@ -212,7 +216,8 @@ impl<'a> Measure<'a> {
         self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
     }
 
-    /// By tabulated windows; the careful way where there are bad or saturated pixels.
+    /// Measures stars by fast centroids, or in Gaussian windows if that fails or if there are saturated
+    /// pixels.
     fn quick(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
         let quick = Quick::new(self.sigma);
         let (small, large) = (quick.stamp_len(), Layout::new(self.half()).len());
@@ -221,7 +226,7 @@ impl<'a> Measure<'a> {
         candidates.par_chunks(TASK_STARS).zip(measured.par_chunks_mut(TASK_STARS)).for_each_init(
             || [vec![0.0; TASK_STARS * small], vec![0.0; large]],
             |[stamps, stamp], (candidates, measured)| {
-                // All are cut before any is measured, so that the memory is asked for many of them at once.
+                // All stamps are read before any is measured, so that many memory accesses overlap.
                 let cut = |(candidate, pixels): (&Candidate, _)| {
                     let Peak { x, y, .. } = candidate.peak;
                     quick
@@ -245,13 +250,13 @@ impl<'a> Measure<'a> {
         Some(self.judge(peak, None, Top::within(stamp), Some(seen.moved(centre)), 0))
     }
 
-    /// Variance of a pixel at a peak, and more of it per unit of light.
+    /// Variance of a pixel at a peak without starlight, and its increase per unit of starlight.
     fn noise(&self, peak: &Peak) -> (f32, f32) {
         let noise = self.detection.correlation * self.background.noise.at(peak.vertex[0], peak.vertex[1]);
         (noise * noise, self.options.gain.map_or(0.0, |gain| 1.0 / gain) as f32)
     }
 
-    /// How many stars may be fitted on stamps of this half width.
+    /// Greatest number of stars that may be measured on stamps of this half width.
     fn room(&self, half: usize) -> usize {
         let pixels = (self.image.width() * self.image.height()) as f64;
         ((FITTED_SHARE * pixels / Layout::new(half).len() as f64) as usize).max(FITTED_STARS)
@@ -266,7 +271,8 @@ impl<'a> Measure<'a> {
         saturation::centre_of_light(self.image, self.background, region, self.sigma)
     }
 
-    /// A saturated star by what a fit tells, or the middle of its light, whichever has the smaller error of position.
+    /// Measures a saturated star by its fit or by its centroid, whichever has the smaller position error. The
+    /// flux is that of the fit if it is accurate, or else follows from the saturated area.
     fn saturated(&self, fitted: Option<Seen>, region: &Blob) -> Option<Seen> {
         let Some(clipped) = self.centre_of_light(region) else { return fitted };
         let [x, y] = clipped.position.map(|p| p as f32);
@@ -293,7 +299,7 @@ impl<'a> Measure<'a> {
         })
     }
 
-    /// Whether a peak is sharper than `limit` by more than its noise.
+    /// Whether the sharpness of a peak exceeds `limit` by more than noise explains.
     fn is_sharper(&self, peak: &Peak, top: Top, limit: f64) -> bool {
         if top.sharpness <= limit {
             return false;
@@ -303,7 +309,8 @@ impl<'a> Measure<'a> {
         (top.sharpness - limit) * top.height > SHARPNESS_SIGMAS * error
     }
 
-    /// The star, if what was seen is one.
+    /// Decides whether a measured image is a star, and completes its properties; `bits` are flags that are
+    /// already known.
     fn judge(&self, peak: &Peak, region: Option<&Blob>, top: Top, seen: Option<Seen>, bits: u32) -> Measured {
         let sharper = |limit: f64| region.is_none() && self.is_sharper(peak, top, limit);
         if self.options.max_sharpness.is_some_and(sharper) {
@@ -351,7 +358,8 @@ impl<'a> Measure<'a> {
     }
 }
 
-/// Ratio of the axes of the typical image, if that is longer than wide: images in all directions have none.
+/// Ratio of the axes of the median image, if that is elongated. Images that are elongated in various
+/// directions have no such ratio.
 fn common_elongation(shapes: &[Moments]) -> Option<f64> {
     let ellipticity = |difference: fn(&Moments) -> f64| {
         median(shapes.iter().map(|moments| difference(moments) / (moments[0] + moments[2])))
@@ -374,13 +382,13 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| robust::median(&mut values))
 }
 
-/// Position from the middle of a stamp's pixel `centre`.
+/// Position relative to the centre of a stamp's middle pixel, `centre`.
 fn offset(position: [f32; 2], centre: [isize; 2]) -> [f32; 2] {
     [position[0] - centre[0] as f32, position[1] - centre[1] as f32]
 }
 
 impl Top {
-    /// Near the middle of a stamp without bad pixels.
+    /// Finds the highest pixel near the middle of a stamp without bad pixels.
     fn within(stamp: &Stamp<'_>) -> Self {
         let Layout { half, stride, .. } = stamp.layout;
         let row = |at: usize| [stamp.pixels[at - 1], stamp.pixels[at], stamp.pixels[at + 1]];
@@ -400,7 +408,7 @@ impl Top {
         }
     }
 
-    /// At a peak, on the stamp about `centre`.
+    /// Finds the highest pixel at a peak, on the stamp about `centre`.
     fn of(peak: &Peak, centre: [isize; 2], stamp: &[f32], layout: Layout) -> Self {
         let pixel = |at: [isize; 2]| layout.index(centre, at).map(|k| stamp[k]).filter(|&v| is_good(v));
         let around = |[x, y]: [isize; 2]| (-1..=1).flat_map(move |j| (-1..=1).map(move |i| [x + i, y + j]));

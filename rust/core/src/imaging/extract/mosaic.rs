@@ -1,21 +1,26 @@
-//! Mosaics of colours and interleaved amplifiers: how much light the pixels of each place take, by the stars.
+//! Measures the relative sensitivities of the pixels in mosaics of colours and of interleaved amplifiers,
+//! from the stars.
 
 use crate::imaging::background::Background;
 use crate::imaging::detect::Peak;
 use crate::imaging::image::Image;
 use crate::imaging::stamp::{self, Layout, is_good};
 
-/// So many of the highest peaks are looked at, no lower than so many sigmas; fewer tell nothing.
+/// Maximum number of peaks that are used, the highest first.
 const PEAKS: usize = 300;
+/// Minimum number of usable peaks; with fewer, no sensitivities are returned.
 const MIN_PEAKS: usize = 10;
+/// Least height of a used peak, in sigmas of the filtered noise.
 pub(super) const MIN_HEIGHT: f32 = 30.0;
-/// Half width of what is added up about a peak: all of its light, for each place alike.
+/// Half width, in pixels, of the stamp about a peak whose light is summed. It holds all light of the star, in
+/// each of the four places of the pattern.
 const HALF: usize = 4;
-/// Relative sensitivities are within this range.
+/// Range to which relative sensitivities are limited.
 const RANGE: [f32; 2] = [0.1, 4.0];
 
-/// Sensitivity to the light of stars by the parity of row and column, relative to the mean; `None` if the peaks do not
-/// tell. Stars stand anywhere in the pattern, so the typical one gives its light to each place by its sensitivity.
+/// Sensitivity to starlight by the parity of row and column, relative to the mean; `None` if too few peaks
+/// are usable. Stars lie anywhere in the pattern, so a place's median share of their light is proportional to
+/// its sensitivity.
 pub(super) fn sensitivities(
     image: &Image<'_>,
     background: &Background,
@@ -36,7 +41,8 @@ pub(super) fn sensitivities(
     Some([[median(0), median(1)], [median(2), median(3)]])
 }
 
-/// Four times the fractions of a star's light in the places.
+/// Fractions of a star's light in the four places of the pattern, times four; `None` with a bad pixel or no
+/// light.
 fn shares(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<[f32; 4]> {
     let layout = Layout::new(HALF);
     let mut stamp = vec![0.0; layout.len()];
@@ -47,7 +53,8 @@ fn shares(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<[f3
             if !is_good(v) {
                 return None;
             }
-            // The stamp begins so many pixels before the peak, an even number of them.
+            // The stamp begins `HALF` pixels before the peak. `HALF` is even, so the parity is that of the
+            // frame.
             light[(peak.y + j) % 2 * 2 + (peak.x + i) % 2] += v;
         }
     }

@@ -1,54 +1,60 @@
-//! Options of the extraction: sources to look for, and the noise.
+//! Options of the extraction, and the background and noise that follow from them.
 
 use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
 use crate::imaging::image::{Image, Reading};
 
-/// Sources to look for and to keep. `Default` fits most frames of the sky.
+/// Options of the extraction. `Default` suits most frames of the sky.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExtractOptions {
-    /// Least height of a star in the filtered frame, in standard deviations of its noise.
+    /// Least height of a star in the filtered frame, in standard deviations of the filtered noise.
     pub sigma_threshold: f64,
     /// Least number of pixels of a blob.
     pub min_pixels: usize,
-    /// Greatest number of pixels of a blob for each of its peaks: crowded stars are one blob.
+    /// Greatest number of pixels of a blob for each of its peaks; crowded stars form one blob.
     pub max_pixels: usize,
-    /// Keep so many of the brightest stars.
+    /// Number of the brightest stars to keep; `None` keeps all.
     pub max_centroids: Option<usize>,
-    /// Measure so many of the highest peaks, and those beside them. The others are counted; in a frame of several times as
-    /// many they are not looked for, and their number is estimated.
+    /// Number of the highest peaks to measure, together with peaks close to them; `None` measures all. The
+    /// other peaks are only counted; in a frame with several times as many peaks they are not searched for,
+    /// and their number is estimated.
     pub max_measured: Option<usize>,
     /// Side in pixels of the blocks in which the background is measured.
     pub local_bg_block_size: usize,
-    /// Greatest ratio of the axes of a star's image; of that of the frame's stars, where all of them are trailed.
+    /// Greatest ratio of the axes of a star's image. If all stars of the frame are trailed, this limit is
+    /// multiplied by the ratio of the axes of the trails.
     pub max_elongation: Option<f64>,
-    /// Standard deviation in pixels of the Gaussian with which the frame is filtered; `None` does not filter.
+    /// Standard deviation, in pixels, of the Gaussian matched filter; `None` does not filter.
     pub matched_filter_sigma: Option<f64>,
-    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak, within its noise: 1 is a hot pixel.
+    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak; a hot pixel has sharpness 1. Sources
+    /// that exceed it by more than their noise explains are rejected.
     pub max_sharpness: Option<f64>,
-    /// Pixels from this value on are saturated. `None` finds a flat top by itself.
+    /// Value from which pixels are saturated. `None` determines it from a flat top of the brightest stars, if
+    /// any.
     pub saturation_level: Option<f64>,
-    /// Stars nearer than this to the edge of the frame are left out.
+    /// Width, in pixels, of the border of the frame in which stars are rejected.
     pub border_margin: usize,
     /// Electrons per unit of the image, for the photon noise of the stars.
     pub gain: Option<f64>,
-    /// Read noise in electrons. With it and `gain`, the noise of a pixel without stars is that of its background's
-    /// photons and of its reading, and is not measured: the image's zero must be that of its light.
+    /// Read noise in electrons. If it is given (with `gain`), the noise of a pixel without stars is not
+    /// measured but computed from the read noise and the photon noise of the background; pixel values must
+    /// then be zero without light.
     pub read_noise: Option<f64>,
     /// How positions are measured.
     pub method: Method,
-    /// Detect on pixels binned two by two, sample the background more sparsely and take positions from small windows,
-    /// whatever the `method`: several times faster, a little less sensitive.
+    /// Detect on pixels binned 2 x 2, sample the background more sparsely, and measure positions in small
+    /// windows, whatever the `method`. The extraction is several times faster and a little less sensitive.
     pub fast: bool,
 }
 
 /// How positions are measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Method {
-    /// By fitting the point-spread function that the frame itself shows, neighbours included.
+    /// Fit of the point-spread function that is measured from the frame itself, with neighbouring stars
+    /// fitted together.
     #[default]
     Psf,
-    /// By the centroid in a Gaussian window: faster, and less exact for faint, close or undersampled stars.
+    /// Centroid in a Gaussian window: faster, and less accurate for faint, close or undersampled stars.
     Window,
 }
 
@@ -74,9 +80,9 @@ impl Default for ExtractOptions {
     }
 }
 
-/// Widest matched filter: beyond it the frame should be binned instead.
+/// Greatest sigma of the matched filter, in pixels. For wider stars the frame should be binned instead.
 const MAX_FILTER_SIGMA: f64 = 50.0;
-/// Smallest block: below it there is nothing left to be robust with.
+/// Smallest side of a background block, in pixels. Smaller blocks have too few pixels for robust estimates.
 const MIN_BLOCK_SIZE: usize = 4;
 
 impl ExtractOptions {
@@ -141,7 +147,7 @@ fn positive(name: &'static str, value: Option<f64>) -> Result<()> {
 }
 
 impl ExtractOptions {
-    /// The same for an image that is read in other units.
+    /// Converts the options to the units in which the image is read.
     pub(super) fn scaled(&self, reading: &Reading) -> Self {
         let saturation = |level: f64| {
             let level = reading.scale * level;
@@ -154,7 +160,8 @@ impl ExtractOptions {
         }
     }
 
-    /// The background, and its noise: that of the image's pixels (as it is read), of a gain and read noise, or measured.
+    /// Measures the background. Its noise is the one given for the image's pixels (converted like the image),
+    /// or is computed from gain and read noise, or is measured.
     pub(super) fn background(&self, image: &Image<'_>, reading: &Reading) -> Result<Background> {
         let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
         let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {

@@ -1,7 +1,8 @@
-//! Fast centroids, for stars whose surroundings hold no bad pixel: the centroid in a Gaussian window, like the
-//! careful one, but with tabulated windows on small stamps, and errors by formula.
+//! Measures fast centroids of stars without bad pixels around them. Like the slower centroids, these are
+//! centroids in a Gaussian window, but the windows are tabulated, the stamps small, and the errors computed
+//! by formula.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use std::f64::consts::PI;
@@ -12,39 +13,43 @@ use crate::imaging::image::Image;
 use crate::imaging::stamp::Layout;
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// Half width of a stamp in sigmas of the stars, beside half a pixel, and its range in pixels.
+/// Half width of a stamp, in sigmas of the window; half a pixel is added to it.
 const STAMP_SIGMAS: f64 = 2.5;
+/// Smallest and largest half width of a stamp, in pixels.
 const HALF_RANGE: [usize; 2] = [3, 12];
-/// Windows per pixel of shift. What is between window and star counts for a tenth, or less.
+/// Number of tabulated windows per pixel of shift. The distance that remains between window and star changes
+/// the position by a tenth of itself, or less.
 const PHASES: f32 = 32.0;
 /// Greatest shift of a window from the middle of its stamp, in pixels.
 const MAX_SHIFT: f32 = 1.25;
-/// Rounds at most, and the last step in pixels that ends them.
+/// Maximum number of iterations.
 const ROUNDS: usize = 4;
+/// Step, in pixels, below which the iteration ends.
 const TOLERANCE: f32 = 0.1;
-/// Error that comes of the pixels' places, in pixels, below which it is not worth taking out.
+/// Position error due to the sampling by pixels, in pixels, below which it is not corrected.
 const NEGLIGIBLE_PULL: f32 = 1e-3;
 
-/// Windows for every shift along one axis.
+/// Tabulated windows for every shift along one axis.
 pub(super) struct Quick {
     layout: Layout,
-    /// Widths (sigma) of the stars and of the window.
+    /// Sigma of the stars and of the window, in pixels.
     star: f64,
     window: f64,
-    /// How far a star a quarter of a pixel from a pixel's middle is seen from where it is.
+    /// Measured less true position, in pixels, of a star a quarter of a pixel from the middle of a pixel.
     pull: f32,
-    /// For every shift the window w, w·d and w·d², with the distance d from its centre; each of a stamp's stride.
+    /// Values of w, w·d and w·d² for every shift, where w is the window and d the distance from its centre.
+    /// Each of the three arrays is as long as a stamp's stride.
     windows: Vec<f32>,
 }
 
-/// A stamp that holds no bad pixel: frame less background.
+/// A stamp about a star: frame less background. Bad pixels are NaN, and make the measurement fail.
 pub(super) struct Stamp<'a> {
     pub(super) layout: Layout,
     pub(super) pixels: &'a [f32],
 }
 
 impl Quick {
-    /// Windows for stars of this width.
+    /// Tabulates the windows for stars of sigma `star`, in pixels.
     pub(super) fn new(star: f64) -> Self {
         let window = window_sigma(star);
         let half = ((STAMP_SIGMAS * window + 0.5).ceil() as usize).clamp(HALF_RANGE[0], HALF_RANGE[1]);
@@ -69,7 +74,7 @@ impl Quick {
         self.layout.len()
     }
 
-    /// Reads the stamp about a pixel; `None` if it reaches out of the frame.
+    /// Reads the stamp about a pixel; `None` if the stamp extends beyond the frame.
     pub(super) fn cut<'s>(
         &self,
         image: &Image<'_>,
@@ -90,8 +95,8 @@ impl Quick {
         Some(Stamp { layout: self.layout, pixels })
     }
 
-    /// The star near `start` from the middle of the stamp; `None` if there is no light, a bad pixel, or the star
-    /// is elsewhere.
+    /// Measures the star near the offset `start` from the middle of the stamp. Returns `None` if there is no
+    /// light or a bad pixel, or if the star is too far from the middle.
     pub(super) fn measure(
         &self,
         stamp: &Stamp<'_>,
@@ -114,7 +119,8 @@ impl Quick {
             let [mx, my, xx, xy, yy] = sums.map(|s| s / total);
             position = [centre[0] + reach * mx, centre[1] + reach * my];
             if reach * mx.abs().max(my.abs()) < TOLERANCE || round == ROUNDS {
-                // What the window sees lies between it and the star, but is as wide as if it were on it.
+                // The windowed light is centred between window and star, but is as wide as in a window on the
+                // star.
                 let seen = [xx - mx * mx, xy - mx * my, yy - my * my].map(f64::from);
                 let off_centre = 0.5 * f64::from(reach * (mx * mx + my * my)) / (self.window * self.window);
                 if self.pull.abs() > NEGLIGIBLE_PULL {
@@ -132,8 +138,10 @@ impl Quick {
         None
     }
 
-    /// Of a Gaussian star of width σ and flux F and a window of width ω, the sums Σw² and Σw²x² over the pixels are
-    /// πω² and πω⁴/2, over the light Fs²/σ² and Fs⁴/σ² with 1/s² = 2/ω² + 1/σ².
+    /// Flux, shape and errors of a star from its windowed sums, by the formulas for Gaussians.
+    ///
+    /// For a star of sigma σ and flux F and a window of sigma ω, the sums Σw² and Σw²x² over the pixels are
+    /// πω² and πω⁴/2. Weighted with the star's light, they are Fs²/σ² and Fs⁴/σ², with 1/s² = 2/ω² + 1/σ².
     fn star(&self, position: [f32; 2], total: f64, seen: Moments, variance: f32, photon: f32) -> Seen {
         let [star, window] = [self.star, self.window].map(|sigma| sigma * sigma);
         let narrow = star * window / (2.0 * star + window);
@@ -153,7 +161,7 @@ impl Quick {
         }
     }
 
-    /// Sums of w, w·x, w·y, w·x², w·x·y, w·y² times the pixels, from the windows' centres.
+    /// Sums of w, w·x, w·y, w·x², w·x·y, w·y² times the pixels; x and y are relative to the window's centre.
     #[inline(always)]
     fn sums(&self, stamp: &Stamp<'_>, phases: [usize; 2]) -> [f32; 6] {
         let Layout { side, stride, .. } = self.layout;
@@ -183,7 +191,7 @@ impl Quick {
     }
 }
 
-/// The sums of a window.
+/// Computes the sums in a window.
 struct WindowSums<'a> {
     quick: &'a Quick,
     stamp: &'a Stamp<'a>,
@@ -199,14 +207,15 @@ impl simd::Work for WindowSums<'_> {
     }
 }
 
-/// Error, along one axis, of the centroid of a star a quarter of a pixel from the middle of one: narrow light and
-/// window between few pixels are no integrals but sums. It goes with the sine of the position.
+/// Error along one axis, in pixels, of the centroid of a star a quarter of a pixel from the middle of a
+/// pixel. It arises because narrow light in a narrow window is summed over few pixels instead of integrated.
+/// The error varies with the sine of the position.
 fn pull(star: f64, window: f64) -> f32 {
     const ROUNDS: usize = 10;
     const STEPS: usize = 16;
     const REACH: i32 = 8;
     const PLACE: f64 = 0.25;
-    // The star's width is that of its pixels, of which each is an integral.
+    // The star's width includes that of a pixel, over which `light` integrates; so it is subtracted here.
     let narrow = (star * star - PIXEL_VARIANCE).max(PIXEL_VARIANCE);
     let light = |pixel: f64| {
         (0..STEPS)
@@ -269,7 +278,7 @@ mod tests {
         assert!(-quick.pull > 0.01);
         let mut buffer = vec![0.0; quick.stamp_len()];
         for place in [-0.4, -0.25, 0.1, 0.25, 0.4] {
-            // A star of which the pixels are integrals, by the midpoint rule.
+            // A star whose pixels are integrals of its light, by the midpoint rule.
             let light = |d: f64| {
                 let part = |k: i32| d - 0.475 + 0.05 * f64::from(k);
                 (0..20).map(|k| (-0.5 * part(k).powi(2) / (0.36 - PIXEL_VARIANCE)).exp()).sum::<f64>()

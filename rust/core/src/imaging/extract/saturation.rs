@@ -1,4 +1,4 @@
-//! Saturated stars: from which value on, and which pixels of which star.
+//! Finds the saturation level and the saturated pixels of each star, and measures saturated stars.
 
 use std::f64::consts::PI;
 use std::ops::Range;
@@ -12,46 +12,50 @@ use crate::imaging::centroid::Seen;
 use crate::imaging::detect::Peak;
 use crate::imaging::image::Image;
 
-/// A flat top lies within this fraction of the highest pixel's height above the background.
+/// Depth of a flat top below the highest pixel, as a fraction of that pixel's height above the background.
 const FLAT_TOP: f32 = 0.01;
-/// That many pixels within the flat top around one peak mean saturation; fewer happen to a star centred on a corner.
+/// Least number of pixels in the flat top around one peak that means saturation. Unsaturated stars that are
+/// centred on a corner of pixels may have fewer.
 const FLAT_TOP_PIXELS: usize = 4;
-/// A saturated star is measured in its saturated pixels and so many sigmas around them.
+/// Margin around the saturated pixels in which a saturated star is measured, in sigmas of the stars.
 const MARGIN: f64 = 4.0;
-/// Position error of a saturated star as a fraction of the size of its saturated part.
+/// Position error of a saturated star, as a fraction of the square root of its number of saturated pixels.
 const POSITION_ERROR: f64 = 0.05;
-/// A single pixel of the noise's height adds a known amount to the filtered frame, unless what surrounds it is darker
-/// than the background: this factor is left for that.
+/// Safety factor on the height of a single pixel that follows from a peak's height in the filtered frame. It
+/// allows for surroundings darker than the background, which lower the peak.
 const SLACK: f32 = 2.0;
-/// The flux that a fit tells is believed if its error is less than this fraction of it.
+/// Relative error of a fitted flux below which the fitted flux is used.
 const KNOWN_FLUX: f64 = 0.2;
-/// Relative error of the flux that follows from the saturated area.
+/// Relative error of the flux that is derived from the saturated area.
 const AREA_ERROR: f64 = 0.3;
-/// Surface brightness of the far wings of a star, falling with the square of the distance, in units of the peak.
+/// Surface brightness of the far wings of a star, in units of the peak. It falls with the square of the
+/// distance.
 const WING_BRIGHTNESS: f64 = 0.01;
-/// The box about a star's saturated pixels, bleeding included, has at most so many times their number of pixels (or of so
-/// many, where there are fewer).
+/// Greatest area of the box around a star's saturated pixels (bleeding included), as a multiple of their
+/// number.
 const STREWN_FACTOR: usize = 12;
+/// Number of saturated pixels that is used for this limit if the star has fewer.
 const STREWN_PIXELS: usize = 100;
-/// Peaks looked at by one task.
+/// Peaks per task.
 const TASK_PEAKS: usize = 128;
-/// Pixels around a peak that are looked at.
+/// Number of pixels that are read on each side of a peak.
 const REACH: usize = 2;
 
-/// A peak with the saturated pixels that it is one of, if it is.
+/// A peak, with its region of saturated pixels if it is saturated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     pub peak: Peak,
     pub region: Option<Blob>,
 }
 
-/// Value from which pixels are saturated: the one that is given or, without, that of a flat top that the peaks show;
-/// infinite where nothing is.
+/// Value from which pixels are saturated: the given value or, without one, the level of a flat top of the
+/// peaks. Infinite without a flat top.
 pub(super) fn level(frame: &Frame<'_>, peaks: &[Peak]) -> f32 {
     frame.options.saturation_level.map_or_else(|| flat_top(frame, peaks), |level| level as f32)
 }
 
-/// The peaks with their saturated regions, of which each keeps the highest alone, and which may not be too large.
+/// Pairs the peaks with their saturated regions. Of the peaks in one region only the highest is kept. Peaks
+/// whose region is too large or scattered are rejected.
 pub(super) fn candidates(frame: &Frame<'_>, peaks: &[Peak], rejected: &mut Rejected) -> Vec<Candidate> {
     let &Frame { image, saturation: level, .. } = frame;
     let bounds = Bounds::new(frame);
@@ -81,7 +85,7 @@ pub(super) fn candidates(frame: &Frame<'_>, peaks: &[Peak], rejected: &mut Rejec
     candidates
 }
 
-/// Saturated pixels that are joined to some places, as blobs.
+/// Regions of connected saturated pixels, as blobs.
 #[derive(Debug, Default)]
 struct Regions {
     runs: Vec<Run>,
@@ -90,7 +94,8 @@ struct Regions {
 }
 
 impl Regions {
-    /// Those of pixels from `level` on that are joined to `places`; each is gone through once.
+    /// Finds the regions of pixels of `level` or more that contain one of `places`. Each pixel is visited
+    /// once.
     fn find(image: &Image<'_>, level: f32, places: impl Iterator<Item = [usize; 2]>) -> Self {
         let mut flood = Flood::new(image, level);
         let mut found = Self::default();
@@ -107,13 +112,13 @@ impl Regions {
     }
 }
 
-/// Goes through saturated pixels from one to the next.
+/// Flood fill of saturated pixels.
 struct Flood<'a> {
     image: &'a Image<'a>,
     level: f32,
-    /// A bit for each pixel that was gone through.
+    /// One bit per pixel, which is set once the pixel was visited.
     seen: Vec<u64>,
-    /// Runs whose neighbours are still to be looked at.
+    /// Runs whose neighbours are not tested yet.
     open: Vec<Run>,
 }
 
@@ -123,7 +128,7 @@ impl<'a> Flood<'a> {
         Self { image, level, seen: vec![0; words], open: Vec::new() }
     }
 
-    /// Adds the runs of saturated pixels that are joined to a place and were not gone through before.
+    /// Adds the runs of saturated pixels that are connected to a place and were not visited before.
     fn join(&mut self, [x, y]: [usize; 2], runs: &mut Vec<Run>) {
         self.look(y, x..x + 1);
         while let Some(run) = self.open.pop() {
@@ -136,7 +141,8 @@ impl<'a> Flood<'a> {
         }
     }
 
-    /// Opens the runs of row `y` that reach into some columns.
+    /// Marks the new saturated runs of row `y` that overlap with `columns` as visited, and adds them to the
+    /// open runs.
     fn look(&mut self, y: usize, columns: Range<usize>) {
         let mut x = columns.start;
         while x < columns.end {
@@ -160,7 +166,7 @@ impl<'a> Flood<'a> {
         }
     }
 
-    /// Whether a pixel is saturated and was not gone through.
+    /// Whether a pixel is saturated and was not visited before.
     fn is_new(&self, [x, y]: [usize; 2]) -> bool {
         let bit = y * self.image.width() + x;
         if self.seen[bit / 64] >> (bit % 64) & 1 == 1 {
@@ -172,21 +178,23 @@ impl<'a> Flood<'a> {
     }
 }
 
-/// Whether saturated pixels may be those of a star: so many at most, and not strewn over the frame.
+/// Whether a saturated region may be a star: it has at most `max_pixels` pixels, and these are not scattered.
 fn is_compact(region: &Blob, max_pixels: usize) -> bool {
     let [width, height] = region.bounds.map(|[low, high]| high - low + 1);
     region.pixels <= max_pixels && width * height <= STREWN_FACTOR * region.pixels.max(STREWN_PIXELS)
 }
 
-/// Flux of a star of width `sigma` of which so many pixels reach `height` above the background: that of a Gaussian, but no
-/// darker in its wings than stars are. It grows with the saturated area, so that saturated stars rank in their order, before
-/// all that are not.
+/// Flux of a star of width `sigma` that has this number of pixels of at least `height` above the background.
+///
+/// The star's profile is a Gaussian whose wings are no darker than those of real stars. The flux grows with
+/// the saturated area, so that saturated stars are sorted by area, before all unsaturated stars.
 pub(crate) fn flux_of_area(pixels: usize, height: f64, sigma: f64) -> f64 {
     let r2 = pixels as f64 / (PI * sigma * sigma);
     height * 2.0 * PI * sigma * sigma / (-0.5 * r2).exp().max(WING_BRIGHTNESS / (1.0 + r2))
 }
 
-/// The same star with the flux that its wings tell, if they do, or else that of its saturated area.
+/// Replaces the flux of a saturated star, unless its fit to the wings is accurate, by the flux from its
+/// saturated area. `area` is that flux; `clipped`, the light that was recorded, is a lower limit.
 pub(crate) fn with_known_flux(seen: Seen, area: f64, clipped: f64) -> Seen {
     if seen.flux_error < KNOWN_FLUX * seen.flux && seen.flux >= clipped {
         return seen;
@@ -195,7 +203,8 @@ pub(crate) fn with_known_flux(seen: Seen, area: f64, clipped: f64) -> Seen {
     Seen { flux, flux_error: AREA_ERROR * flux, ..seen }
 }
 
-/// Centre of the light of a saturated star, from its saturated pixels and those around; its flux is what is left of it.
+/// Centroid of a saturated star, from its saturated pixels and the pixels around them. The flux is the light
+/// that was recorded, without the part lost to saturation.
 pub(crate) fn centre_of_light(
     image: &Image<'_>,
     background: &Background,
@@ -249,11 +258,11 @@ pub(crate) fn centre_of_light(
     })
 }
 
-/// Bounds of the highest pixel of a peak by its height, without looking at the frame.
+/// Upper limit of the pixels near a peak, from the peak's height alone, without reading the frame.
 struct Bounds {
-    /// Highest background.
+    /// Highest background level of the frame.
     level: f32,
-    /// Light of a single pixel per height.
+    /// Light of a single pixel per unit of the peak's height.
     pixel: f32,
 }
 
@@ -264,7 +273,7 @@ impl Bounds {
         Self { level, pixel: SLACK * noise / frame.detection.single }
     }
 
-    /// No pixel near the peak is higher.
+    /// Upper limit of the values of pixels near the peak.
     fn highest(&self, peak: &Peak) -> f32 {
         self.level + self.pixel * peak.height
     }

@@ -1,4 +1,4 @@
-//! Which peaks may be stars: by the blobs they are in, their place, and how many there are.
+//! Selects the peaks that may be stars, by their blobs, their positions, their contrast and their number.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,11 @@ use crate::imaging::blobs::Blob;
 use crate::imaging::detect::Peak;
 use crate::imaging::image::Image;
 
-/// In a blob of so many pixels a peak has to stand out from what is around it: in the light of a beam, a lamp or a roof
-/// there is noise and there are edges, in a crowd and in front of a nebula there are stars.
+/// Number of pixels from which a blob is large. In large blobs, peaks must stand out from their surroundings:
+/// stars in a crowd or in front of a nebula do, noise and edges in the light of a beam, a lamp or a roof do
+/// not.
 const LARGE_BLOB: usize = 1000;
-/// The mean of a peak's 3 x 3 pixels has to exceed the upper quartile of those around it, at these places, by so many
-/// sigmas of their noise, that of the light included, which the scatter of the surroundings of all peaks of a blob tells. On
-/// an edge half of those around are as bright.
+/// Offsets in columns and rows from a peak to the places around it with which it is compared.
 const RING: [[isize; 2]; 16] = [
     [5, 0],
     [5, 2],
@@ -34,32 +33,41 @@ const RING: [[isize; 2]; 16] = [
     [4, -4],
     [5, -2],
 ];
+/// Contrast that peaks must have, in sigmas: the mean of the peak's 3 x 3 pixels less the upper quartile of
+/// such means around it. On an edge, half of the means around are as bright as the peak. The noise includes
+/// that of the blob's light, which is estimated from the scatter around all peaks of the blob.
 const RING_SIGMAS: f32 = 4.5;
-/// Peaks looked at by one task.
+/// Peaks per task.
 const TASK_PEAKS: usize = 256;
-/// Pixels on each side of the peak that are read.
+/// Number of pixels that are read on each side of the peak.
 const REACH: usize = 6;
 const SIDE: usize = 2 * REACH + 1;
-/// Distance from the median to the quartile in sigmas.
+/// Sigma of a Gaussian, in units of the distance from its median to its quartile.
 const QUARTILE_TO_SIGMA: f32 = 1.482_602;
-/// Peaks are measured as long as there is no more than one, on average, in so many pixels of the frame, or as many as in
-/// a small frame: only lattices and noise have more.
+/// Least number of pixels of the frame per measured peak, on average. Only lattices and noise have more
+/// peaks.
 const PIXELS_PER_PEAK: usize = 60;
+/// Number of peaks that may be measured in any frame, even if it is small.
 const FEW_PEAKS: usize = 5_000;
-/// The surroundings of so many peaks of a blob, at least, tell how its noise grows with its light.
+/// Least number of peaks of a blob (or all, if there are fewer) whose surroundings are used to estimate how
+/// the blob's noise grows with its light.
 const SAMPLED_PEAKS: usize = 1000;
-/// A peak is measured with those beside it, within so many pixels, that have this fraction of its height: fainter ones, or
-/// further ones, hardly shift it.
+/// Greatest distance, in columns and in rows, of other peaks that are measured together with a peak.
 const BESIDE: usize = 6;
+/// Least height of these other peaks, as a fraction of the peak's height. Fainter or more distant peaks
+/// hardly shift the position of the peak.
 const BESIDE_HEIGHT: f32 = 0.02;
-/// Of so many times the peaks to be measured it is asked first whether they stand out, then of more.
+/// Number of peaks that are tested for contrast first, as a multiple of the number to be measured. If too few
+/// stand out, the number to be tested is multiplied by this factor again.
 const LOOKED_AT: usize = 2;
 
-/// Peaks that may be stars, and how many were left out.
+/// Peaks that may be stars, and the numbers of rejected candidates.
 pub(super) type Chosen = (Vec<Peak>, Rejected);
 
-/// Peaks in blobs of the right size, away from the border, that stand out from their surroundings: the highest if there
-/// are too many or fewer are to be measured, with those beside them.
+/// Selects peaks in blobs of the right size, away from the border, that stand out from their surroundings.
+///
+/// If there are too many peaks, the highest are selected. If fewer are to be measured (`max_measured`), these
+/// are the highest, together with peaks close to them.
 pub(super) fn select(frame: &Frame<'_>) -> Chosen {
     let mut rejected = Rejected::default();
     let mut peaks = of_right_size(frame, &mut rejected);
@@ -102,11 +110,11 @@ fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
         .collect()
 }
 
-/// Peaks, some of them in large blobs.
+/// Peaks of a frame, with the photon noise in large blobs.
 struct Crowd<'a> {
     frame: &'a Frame<'a>,
     peaks: &'a [Peak],
-    /// By large blob, how the variance of the light grows with it.
+    /// Increase of the variance per unit of light, for each large blob.
     photon: HashMap<usize, f32>,
 }
 
@@ -130,7 +138,7 @@ impl<'a> Crowd<'a> {
         Surroundings::of(self.frame.image, self.frame.background, &self.peaks[k])
     }
 
-    /// How the variance of a blob's light grows with it: in the middle of what the surroundings of its peaks show.
+    /// Increase of the variance per unit of light in a blob: the median over the surroundings of its peaks.
     fn photon_noise(&self, members: &[usize]) -> Option<f32> {
         let sample = members.par_iter().step_by((members.len() / SAMPLED_PEAKS).max(1));
         let mut excess: Vec<f32> = sample
@@ -149,7 +157,7 @@ impl<'a> Crowd<'a> {
         !self.is_in_large(peak) || self.surroundings(k).is_none_or(|look| look.stands_out(photon()))
     }
 
-    /// Those of some that stand out, in their order, and how many do not.
+    /// The peaks among `some` that stand out, in their order, and the number of peaks that do not.
     fn standing_out(&self, some: Vec<usize>) -> (Vec<usize>, usize) {
         let looked_at = some.len();
         let kept: Vec<usize> =
@@ -158,7 +166,8 @@ impl<'a> Crowd<'a> {
         (kept, refused)
     }
 
-    /// So many of the highest that stand out, with those beside them; and how many that were looked at do not stand out.
+    /// The `most` highest peaks that stand out, together with peaks close to them. Also returns how many of
+    /// the tested highest peaks do not stand out.
     fn brightest(&self, most: usize) -> (Vec<usize>, usize) {
         let height = |&k: &usize| self.peaks[k].height;
         let mut wanted = LOOKED_AT * most;
@@ -183,7 +192,7 @@ impl<'a> Crowd<'a> {
         ((0..self.peaks.len()).filter(|&k| chosen[k]).collect(), refused)
     }
 
-    /// Peaks beside one, which is among them; they are in reading order.
+    /// Peaks close to peak `k`, with `k` itself. All peaks must be in reading order.
     fn beside(&self, k: usize) -> impl Iterator<Item = usize> {
         let Peak { x, y, height, .. } = self.peaks[k];
         let near_row = move |&k: &usize| self.peaks[k].y.abs_diff(y) <= BESIDE;
@@ -194,19 +203,19 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// How many stars may be measured if each has so many pixels of the frame, on average.
+/// Greatest number of stars to measure, if each must have `pixels` pixels of the frame on average.
 pub(super) fn most_stars(image: &Image<'_>, pixels: usize) -> usize {
     (image.width() * image.height() / pixels).max(FEW_PEAKS)
 }
 
-/// Keeps so many of the highest, in their order, and returns the others.
+/// Keeps the `most` highest peaks, in their order, and returns the others.
 pub(super) fn keep_highest<P: Copy>(peaks: &mut Vec<P>, most: usize, height: impl Fn(&P) -> f32) -> Vec<P> {
     let surplus = peaks.len().saturating_sub(most);
     let mut others = Vec::with_capacity(surplus);
     if surplus > 0 {
         let mut heights: Vec<f32> = peaks.iter().map(&height).collect();
         let (_, &mut least, _) = heights.select_nth_unstable_by(surplus, f32::total_cmp);
-        // Of those of just this height the first.
+        // Of the peaks of exactly the least height, the first are kept.
         let mut room = most - peaks.iter().filter(|peak| height(peak) > least).count();
         peaks.retain(|peak| {
             let is_least = height(peak) == least;
@@ -221,21 +230,23 @@ pub(super) fn keep_highest<P: Copy>(peaks: &mut Vec<P>, most: usize, height: imp
     others
 }
 
-/// Levels around a peak, in means of 3 x 3 pixels.
+/// Brightness at and around a peak, in means of 3 x 3 pixels.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings {
-    /// At the peak, and the upper quartile around it.
+    /// Mean at the peak.
     top: f32,
+    /// Upper quartile of the means around the peak.
     upper: f32,
-    /// Light around it above the background, and its scatter.
+    /// Median of the means around the peak, less the background.
     light: f32,
+    /// Standard deviation of the means around the peak, from their lower quartile and median.
     scatter: f32,
-    /// The frame's noise.
+    /// Standard deviation of such a mean due to the frame's noise.
     noise: f32,
 }
 
 impl Surroundings {
-    /// `None` where too much of them is beyond the frame, or bad.
+    /// Measures the surroundings of a peak; `None` if too much of them is bad or outside the frame.
     fn of(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<Self> {
         let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
         let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
@@ -261,14 +272,16 @@ impl Surroundings {
         Some(Self { top, upper, light: middle - level, scatter, noise: noise / 3.0 })
     }
 
-    /// Whether the peak is brighter than what is around it, of which the variance grows with the light.
+    /// Whether the peak is significantly brighter than its surroundings; `photon` is the increase of their
+    /// variance per unit of light.
     fn stands_out(&self, photon: f32) -> bool {
         let variance = self.noise * self.noise + photon * self.light.max(0.0);
         self.top - self.upper > RING_SIGMAS * variance.sqrt()
     }
 }
 
-/// Mean of the good ones among the nine pixels about a place; `None` if it is off the frame.
+/// Mean of the good pixels among the nine about a place; `None` if the place is outside `pixels`, or all are
+/// bad.
 fn mean_about(pixels: &[[f32; SIDE]; SIDE], [x, y]: [isize; 2]) -> Option<f32> {
     let inside = |v: isize| (0..SIDE as isize).contains(&v);
     if !inside(x) || !inside(y) {

@@ -1,42 +1,49 @@
-//! The lattice that values lie on, and pixels that are rounded alike.
+//! Measures the quantisation of pixel values: the lattice on which they lie, and flat areas that are rounded
+//! to one value.
 
 use rayon::prelude::*;
 
 use crate::imaging::image::Image;
 
-/// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
+/// Least mean number of pixels per distinct value. If there are fewer, a lattice is too fine to matter.
 const LATTICE_RECURRENCE: usize = 3;
-/// Fewer different values tell no lattice of numbers that are not integers.
+/// Least number of distinct values from which the step is measured (that of integers is known).
 const LATTICE_VALUES: usize = 4;
-/// Gaps between values are multiples of the step within this fraction of it.
+/// Gaps between values must be multiples of the step within this fraction of the step.
 const LATTICE_TOLERANCE: f64 = 0.02;
-/// Rounding of the values, as a fraction of the largest.
+/// Rounding error of the values, as a fraction of the largest value.
 const ROUNDING: f64 = 4.0 * f32::EPSILON as f64;
-/// Windows along each axis, and pixels along each side of one, of which most are flat in a frame without noise ...
+/// Number of windows along each axis that are tested for flatness. In a frame without noise, most are flat.
 const WINDOWS: usize = 16;
+/// Side of a window, in pixels.
 const WINDOW: usize = 4;
-/// ... and which are at several levels, if this fraction of them is not at that of most.
+/// Flat windows are at several levels if more than this fraction of them is not at the most frequent level.
 const OTHER_LEVELS: f64 = 0.02;
 
-/// Frames of which the middle half of the values spreads over fewer steps are looked at for plateaus.
+/// Flat areas are searched for only if the middle half of the values spans fewer steps than this.
 const FEW_STEPS: f64 = 8.0;
-/// Side of the blocks of JPEG, and rows on which their edges are looked for.
+/// Side of the blocks of JPEG, in pixels.
 const BLOCK: usize = 8;
+/// Number of lines along each axis in which edges of blocks are searched for.
 const BLOCK_ROWS: usize = 128;
-/// Lines that a task looks at.
+/// Lines per task.
 const TASK_LINES: usize = 16;
-/// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), that
-/// of those that stand alone, and what is added to both for their number, over its root.
+/// Fraction of all differences between neighbours that one of the eight places in a block must exceed to be
+/// its edge. Without blocks, each place has one eighth.
 const EDGE_FRACTION: f64 = 0.2;
+/// The same limit for the differences that are isolated.
 const LONE_EDGE_FRACTION: f64 = 0.25;
+/// Margin added to both fractions, in units of one over the root of the number of differences.
 const EDGE_SIGMAS: f64 = 1.0;
-/// Blocks that are looked at for the step of their means. Means that differ by less than this fraction of a step of the
-/// values are the same; of the other differences of neighbours most are one step, and this quantile tells it.
+/// Approximate number of blocks from which the step of the block means is measured.
 const BLOCKS: usize = 1 << 14;
+/// Neighbouring means that differ by less than this fraction of a step of the values are equal.
 const LEVEL_TOLERANCE: f64 = 0.6;
+/// Quantile of the other differences that gives the step of the means: most of these differences are one
+/// step.
 const STEP_QUANTILE: f64 = 0.3;
 
-/// The step of a lattice and the difference of its plateaus, each zero where there is none.
+/// Quantisation step, and level difference between flat areas; each is zero if there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Lattice {
     pub step: f64,
@@ -44,10 +51,11 @@ pub(super) struct Lattice {
 }
 
 impl Lattice {
-    /// Of sorted values of an image that have this spread, the middle half of them that other one.
+    /// Measures the lattice of an image from its sorted sample `values`, their spread, and the distance
+    /// between their quartiles.
     pub(super) fn new(image: &Image<'_>, values: &[f64], spread: Option<f64>, middle_half: f64) -> Self {
         let step = step(values, spread).or(image.step()).unwrap_or(0.0);
-        // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
+        // If the noise spans many steps, neither rounding nor blocks are visible.
         if step <= 0.0 || middle_half >= FEW_STEPS * step {
             return Self { step, plateau: 0.0 };
         }
@@ -61,9 +69,9 @@ impl Lattice {
     }
 }
 
-/// The step of the lattice that sorted values lie on, if it is coarse enough for many of them to be the same.
+/// The step of the lattice on which sorted values lie, if it is so coarse that many of them are equal.
 fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
-    // Larger ones are no data: they would not show such a spread.
+    // Larger values are not data: their rounding error alone would exceed the spread.
     let limit = spread? / ROUNDING;
     let values: Vec<f64> = values.iter().copied().filter(|v| v.abs() < limit).collect();
     let largest = values.first()?.abs().max(values.last()?.abs());
@@ -81,9 +89,11 @@ fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
     gaps().all(multiple).then_some(step)
 }
 
-/// Least difference of flat windows, if most are flat and not all of one level.
+/// Least level difference between flat windows; zero unless most windows are flat and they are at several
+/// levels.
 ///
-/// Noise far below a step, and blocks of JPEG that are a mean and nothing else, are rounded alike over many pixels.
+/// Adjacent pixels are rounded to one value if the noise is far below a step, or if JPEG keeps only the mean
+/// of each block.
 fn plateau(image: &Image<'_>) -> f64 {
     let corner = |i: usize, size: usize| (2 * i + 1) * size.saturating_sub(WINDOW) / (2 * WINDOWS);
     let flat = |k: usize| {
@@ -106,8 +116,10 @@ fn plateau(image: &Image<'_>) -> f64 {
     levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
 }
 
-/// First edge of blocks along the lines of pixels of an axis, as JPEG leaves them where it keeps little else: too many of all
-/// differences of neighbours are at one place in eight, or of those that stand alone (stars have other differences beside them).
+/// Position of the first edge of JPEG blocks along an axis; `None` if no blocks are visible.
+///
+/// Strong compression leaves steps at the edges of blocks. Then too many of all differences between
+/// neighbours, or of the isolated ones, are at one of eight places. (Differences in stars are not isolated.)
 fn first_edge(image: &Image<'_>, axis: usize) -> Option<usize> {
     let (length, across) = (image.size()[axis], image.size()[1 - axis]);
     let lines = BLOCK_ROWS.min(across);
@@ -117,7 +129,7 @@ fn first_edge(image: &Image<'_>, axis: usize) -> Option<usize> {
         from[axis] = 0;
         line.resize(length, 0.0);
         image.line(from, [1 - axis, axis], line);
-        // From the one before each pixel; none where either is bad.
+        // Whether each pixel differs from the one before it; false if either is bad.
         differs.clear();
         differs.push(0);
         differs.extend(line.windows(2).map(|pair| u8::from((pair[1] - pair[0]).abs() > 0.0)));
@@ -143,7 +155,7 @@ fn first_edge(image: &Image<'_>, axis: usize) -> Option<usize> {
     crowded(all, EDGE_FRACTION).or_else(|| crowded(alone, LONE_EDGE_FRACTION))
 }
 
-/// How many flags are set at each place of the blocks along a line.
+/// Number of set flags at each of the eight places in the blocks along a line.
 fn by_place(flags: &[u8]) -> [u32; BLOCK] {
     let mut counts = [0; BLOCK];
     for block in flags.chunks(BLOCK) {
@@ -154,11 +166,12 @@ fn by_place(flags: &[u8]) -> [u32; BLOCK] {
     counts
 }
 
-/// Step of the means of blocks that begin at `first`: JPEG rounds them to a coarser lattice than that of the values.
+/// Quantisation step of the means of JPEG blocks that begin at `first`. It is coarser than that of the pixel
+/// values.
 fn block_step(image: &Image<'_>, first: [usize; 2], step: f64) -> f64 {
     let [columns, rows] = [(image.width(), first[0]), (image.height(), first[1])]
         .map(|(size, first)| size.saturating_sub(first) / BLOCK);
-    // None of an image that has no whole block.
+    // No lines if the image has no whole block.
     let lines = (BLOCKS / columns.max(1)).max(1).min(rows);
     let differences = |(line, sums): &mut (Vec<f64>, Vec<f64>), k: usize| {
         line.resize(columns * BLOCK, 0.0);

@@ -1,43 +1,48 @@
-//! Patterns of period two: mosaics of colours, columns or rows that are read by two amplifiers.
+//! Detects patterns of period two: mosaics of colours, and columns or rows that are read by two amplifiers.
 
 use super::{Patch, SIDE};
 use crate::imaging::image::Pattern;
 use crate::lsq::robust::median;
 
-/// A pattern is one if its amplitude is so many times its error ...
+/// Least amplitude of a pattern, in units of its standard error.
 const PATTERN_SIGMAS: f64 = 6.0;
-/// ... and this fraction of its scatter from patch to patch: a weaker one does no harm.
+/// Least amplitude of a pattern, as a fraction of its scatter from patch to patch: a weaker one does no harm.
 const PATTERN_FRACTION: f64 = 0.3;
-/// Fewer patches do not tell a pattern.
+/// Least number of good patches from which a pattern is detected.
 const PATTERN_PATCHES: usize = 100;
-/// Factors of a pattern are within this range of one.
+/// Range to which the factors of a pattern are limited.
 const FACTOR_RANGE: [f64; 2] = [0.2, 5.0];
-/// Rounds of a line through the patches, and how far they may be from it, in median absolute deviations.
+/// Number of rounds of the robust fit of a line through the patches.
 const LINE_ROUNDS: usize = 6;
+/// Largest distance of a patch from the line, in median absolute deviations.
 const LINE_CLIP: f64 = 7.0;
-/// Median absolute deviation to standard deviation of a normal distribution.
+/// Ratio of the standard deviation to the median absolute deviation, for a normal distribution.
 const QUARTILE_TO_SIGMA: f64 = 1.482_602;
-/// Standard error of a median over its population's median absolute deviation, times the root of the count.
+/// Standard error of a median, times the root of the count, over the median absolute deviation of the
+/// population.
 const MEDIAN_ERROR: f64 = 1.858;
 
-/// Second difference and smoothing of three pixels: a gradient has none of the former.
+/// Weights of the second difference of three pixels, which is zero for a gradient.
 const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
+/// Weights that smooth three pixels.
 const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
 
-/// Excess of the four places of a pattern over their mean, at a level of the frame, and how that grows with the level.
+/// Excess of each of the four places of a pattern over their mean at a level of the frame, and the excess's
+/// slope with the level.
 pub(super) struct Amplitudes {
     level: f64,
     excess: [f64; 4],
     slope: [f64; 4],
 }
 
-/// A pattern that is the same all over the frame, or grows with its level, from rows of so many patches.
+/// Detects a pattern that is constant over the frame or grows with its level. The patches come in rows of
+/// `columns`.
 pub(super) fn pattern(patches: &[Patch], columns: usize) -> Option<Amplitudes> {
     let good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
     if good.len() < PATTERN_PATCHES {
         return None;
     }
-    // By column, by row, and by both.
+    // Alternation by column, by row, and by both.
     let weights = [[DIFFERENCE, SMOOTHING], [SMOOTHING, DIFFERENCE], [DIFFERENCE, DIFFERENCE]];
     let is_pattern = weights.iter().any(|&w| {
         let (amplitude, scatter) = median_and_scatter(good.iter().map(|patch| weighted(patch, w)));
@@ -47,7 +52,7 @@ pub(super) fn pattern(patches: &[Patch], columns: usize) -> Option<Amplitudes> {
     if !is_pattern {
         return None;
     }
-    // The level of a patch by those beside it: its own noise would pass for a slope.
+    // The level of a patch is that of its neighbours, because its own noise would cause a false slope.
     let level_of = |patch: &Patch| weighted(patch, [SMOOTHING; 2]);
     let (level, _) = median_and_scatter(good.iter().map(|patch| level_of(patch)));
     let lines = weights.map(|w| {
@@ -63,7 +68,8 @@ pub(super) fn pattern(patches: &[Patch], columns: usize) -> Option<Amplitudes> {
     Some(Amplitudes { level, excess: places(0), slope: places(1) })
 }
 
-/// Height at zero and slope of the line through points of which a few are stars; a slope that may be chance is none.
+/// Height at zero and slope of a line through points of which a few are stars. A slope that may be due to
+/// chance is set to zero.
 fn line(points: &[(f64, f64)]) -> [f64; 2] {
     if points.is_empty() {
         return [0.0; 2];
@@ -77,7 +83,7 @@ fn line(points: &[(f64, f64)]) -> [f64; 2] {
         let [mx, my] = [kept.iter().map(|p| p.0).sum::<f64>() / n, kept.iter().map(|p| p.1).sum::<f64>() / n];
         let spread: f64 = kept.iter().map(|p| (p.0 - mx).powi(2)).sum();
         if round == 0 || spread <= 0.0 {
-            // The first is of a pattern that is the same everywhere.
+            // The first round fits a pattern that is constant over the frame.
             (height, slope) = (my, 0.0);
             continue;
         }
@@ -92,7 +98,7 @@ fn line(points: &[(f64, f64)]) -> [f64; 2] {
 }
 
 impl Amplitudes {
-    /// The pattern whose removal leaves each place at the frame's level, in scaled units.
+    /// The pattern whose removal brings each of the four places to the level of the frame, in scaled units.
     pub(super) fn scaled(&self, scale: f64) -> Pattern {
         let mut pattern = Pattern { offset: [[0.0; 2]; 2], factor: [[1.0; 2]; 2] };
         for k in 0..4 {

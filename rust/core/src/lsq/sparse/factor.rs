@@ -1,6 +1,6 @@
 //! Solutions and the inverse of a factorised system of blocks.
 
-// Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+// The inlined functions are parts of loops that `vectorized` compiles for several kinds of machine.
 #![allow(clippy::inline_always)]
 
 use std::sync::Arc;
@@ -14,7 +14,8 @@ impl Factor {
         self.scale.iter().map(|&s| s == 0.0).collect()
     }
 
-    /// Solves for so many right-hand sides at once, rows of which are those of one parameter in the order of elimination.
+    /// Solves for `columns` right-hand sides at once. Each row of `right` belongs to a parameter, in the
+    /// order of elimination.
     pub fn solve(&self, right: &mut [f64], columns: usize) {
         let p = &self.matrix.pattern;
         let row = |i: usize| i * columns..(i + 1) * columns;
@@ -60,9 +61,9 @@ impl Factor {
         }
     }
 
-    /// The inverse, as far as it has a place in the factor; zeros of frozen parameters.
+    /// The elements of the inverse that have a place in the factor; zero for frozen parameters.
     ///
-    /// Takahashi, Fagan & Chen 1973: of the inverse only what has a place in the factor is calculated.
+    /// Only these elements are computed (Takahashi, Fagan & Chen 1973).
     pub fn inverse(&self) -> BlockMatrix {
         let mut inverse = BlockMatrix::new(Arc::clone(&self.matrix.pattern));
         for at in (0..inverse.panels.len()).rev() {
@@ -73,7 +74,7 @@ impl Factor {
         inverse
     }
 
-    /// Blocks on the diagonal of the inverse, by block as they were given, rows after rows.
+    /// Diagonal blocks of the inverse, in the order in which the blocks were given, each row by row.
     pub fn inverse_blocks(&self) -> Vec<Vec<f64>> {
         let (p, inverse) = (&self.matrix.pattern, self.inverse());
         p.place.iter().map(|&at| inverse.panels[at][..p.sizes[at] * p.sizes[at]].to_vec()).collect()
@@ -107,7 +108,7 @@ impl Factor {
         panel
     }
 
-    /// Rows and columns of frozen parameters of a panel of the inverse are zero.
+    /// Sets the rows and columns of frozen parameters in a panel of the inverse to zero.
     fn clear_frozen(&self, panel: &mut [f64], at: usize) {
         let p = &self.matrix.pattern;
         let (size, start) = (p.sizes[at], p.starts[at]);
@@ -123,12 +124,12 @@ impl Factor {
     }
 }
 
-/// The part below the diagonal block of a panel of the inverse, from the panels after it.
+/// Computes the part below the diagonal block of a panel of the inverse, from the later panels.
 struct Below<'a> {
     pattern: &'a Pattern,
     inverse: &'a BlockMatrix,
     at: usize,
-    /// Rows of the factor below the diagonal block times the inverse of that.
+    /// Rows of the factor below the diagonal block times the inverse of that block.
     g: &'a [f64],
     panel: &'a mut [f64],
 }
@@ -167,7 +168,7 @@ impl Work for Below<'_> {
     }
 }
 
-/// Takes a multiple of one row from another.
+/// Subtracts a multiple of one row from another.
 #[inline(always)]
 fn subtract(factor: f64, row: &[f64], from: &mut [f64]) {
     for (v, r) in from.iter_mut().zip(row) {

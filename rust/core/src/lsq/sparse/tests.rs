@@ -65,7 +65,7 @@ fn diagonal_blocks_of_the_inverse() {
 fn what_is_not_determined_is_frozen() {
     let pattern = Arc::new(Pattern::new(&[2, 1], &[[0.0; 2], [1.0, 0.0]], &[(0, 1)]));
     let mut matrix = BlockMatrix::new(Arc::clone(&pattern));
-    // The first two parameters are the same, and the third has no information.
+    // The first two parameters are identical, and the third has no information.
     for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         matrix.add((0, i), (0, j), 4.0);
     }

@@ -1,4 +1,4 @@
-//! Pixels of profiles, against integrals by other means.
+//! Tests of the pixels of profiles against other methods of integration.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn rendered(profile: &Profile, [x, y]: [f64; 2], half: i32) -> [Vec<f64>; COLUMN
     columns
 }
 
-/// The density as it is written in the head of the module, with the functions of the standard library.
+/// The density as defined in the documentation of the module, with functions of the standard library.
 fn density(profile: &Profile, x: f64, y: f64) -> f64 {
     let Shape { s, norm, n, kind, .. } = profile.shape();
     let q = s[0] * x * x + 2.0 * s[1] * x * y + s[2] * y * y;

@@ -10,35 +10,37 @@ use crate::lsq::robust::median;
 use crate::lsq::{Loss, NormalEquations, Problem};
 use crate::scene::freedom::{Affine, Freedom};
 
-/// Pixels nearer than this to the edge of the reference, or to a hole of it, are not compared.
+/// Distance in pixels from the edge of the reference, or from a hole in it, within which pixels are not
+/// compared.
 const MARGIN: f64 = 2.0;
-/// Median of the size of a unit normal deviate.
+/// Median of the absolute value of a standard normal deviate.
 const NORMAL_MEDIAN: f64 = 0.674_49;
-/// Rows of derivatives that are added to the normal equations at once.
+/// Number of rows of derivatives that are added to the normal equations at once.
 const BATCH: usize = 256;
-/// A transform has at most six parameters; then gain, offset and blur.
+/// Maximum number of parameters: six of a transformation, then gain, offset and blur.
 const MOST: usize = 9;
 
-/// State of the fit: the parameters of the transform, then gain, offset and blur.
+/// State of the fit: the parameters of the transformation, then gain, offset and blur.
 pub(super) type State = DVector<f64>;
 
-/// From pixels of the image to those of the reference: a known transform, and then the one that is fitted.
+/// Mapping from pixels of the image to those of the reference: a known transformation, followed by the fitted
+/// one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapping {
     pub freedom: Freedom,
     pub start: Affine,
-    /// The fitted transform turns about this pixel of the reference.
+    /// Pixel of the reference about which the fitted transformation rotates.
     pub center: [f64; 2],
 }
 
 impl Mapping {
-    /// From the image to the reference, relative to the centre, before the fitted transform.
+    /// Position in the reference, relative to the centre, before the fitted transformation.
     fn before(&self, pixel: [f64; 2]) -> [f64; 2] {
         let q = self.start.apply(pixel);
         [q[0] - self.center[0], q[1] - self.center[1]]
     }
 
-    /// The whole transform.
+    /// The whole transformation.
     pub(super) fn total(&self, parameters: &[f64]) -> Affine {
         let fitted = Affine::new(self.freedom, parameters);
         let row = |i: usize| {
@@ -54,22 +56,24 @@ impl Mapping {
 /// Two smoothed pictures at one scale.
 pub(super) struct Level {
     mapping: Mapping,
-    /// Pixels of the whole image a side of a pixel of this level.
+    /// Side of a pixel of this level, in pixels of the whole image.
     factor: f64,
     image: Vec<f64>,
     size: [usize; 2],
     reference: Spline,
-    /// Inverse variance of what is compared, up to `scale`; 0 where nothing is.
+    /// Inverse variance of each compared difference, up to the factor that `scale` gives; 0 if a pixel is not
+    /// compared.
     pub weights: Vec<f64>,
-    /// Variances of the image's and the reference's own pixels that the weights were made of.
+    /// Contributions of the image's and the reference's pixels to the variances from which the weights were
+    /// made.
     pub variances: [Vec<f64>; 2],
-    /// Residuals times the root of their weight are about this large.
+    /// Robust standard deviation of the residuals times the root of their weights.
     pub scale: f64,
     loss: Loss,
     blurs: bool,
 }
 
-/// A pixel compared: its residual, its derivatives, its weight.
+/// A compared pixel: its residual, its derivatives, its weight.
 struct Row {
     residual: f64,
     derivatives: [f64; MOST],
@@ -77,7 +81,8 @@ struct Row {
 }
 
 impl Level {
-    /// Of two pictures that are smoothed by these variances, about a state that says which pixels are compared.
+    /// Builds a level from two pictures smoothed by these variances. The state determines which pixels are
+    /// compared.
     pub(super) fn new(
         [image, reference]: [&Picture; 2],
         smoothing: [f64; 2],
@@ -107,7 +112,7 @@ impl Level {
         level
     }
 
-    /// Chooses the pixels that are compared, and their weights.
+    /// Selects the pixels that are compared, and computes their weights.
     fn weigh(&mut self, [image, reference]: [&Picture; 2], known: &[bool], state: &State) {
         let gain2 = state[self.mapping.freedom.parameters()].powi(2);
         let [width, height] = self.reference.size();
@@ -132,12 +137,12 @@ impl Level {
         self.variances = [1, 2].map(|i| all.iter().map(|v| v[i]).collect());
     }
 
-    /// How many pixels are compared.
+    /// Number of pixels that are compared.
     pub(super) fn compared(&self) -> usize {
         self.weights.iter().filter(|w| **w > 0.0).count()
     }
 
-    /// Measures the scale of the residuals, and uses a loss from now on.
+    /// Measures the scale of the residuals, and sets the loss.
     pub(super) fn set_loss(&mut self, loss: Loss, state: &State) {
         let size = |k: usize| {
             let row = self.row(k, state);
@@ -148,7 +153,8 @@ impl Level {
         (self.scale, self.loss) = (if scale > 0.0 { scale } else { 1.0 }, loss);
     }
 
-    /// The state with the gain and the offset that fit best where it is; they are kept where the gain is not positive.
+    /// The state with the best gain and offset for its transformation; both are kept if the gain is not
+    /// positive.
     pub(super) fn regressed(&self, state: &State) -> State {
         let n = self.mapping.freedom.parameters();
         let mut sums = [0.0; 5];
@@ -170,12 +176,12 @@ impl Level {
         next
     }
 
-    /// Whether the blur is fitted.
+    /// Sets whether the blur is fitted.
     pub(super) fn set_blurs(&mut self, blurs: bool) {
         self.blurs = blurs;
     }
 
-    /// Where pixel `k` of this level is in the reference of this level.
+    /// Position of pixel `k` of this level in the reference of this level.
     fn place(&self, k: usize, state: &State) -> [f64; 2] {
         let u = self.mapping.before(self.whole(k));
         let fitted = Affine::new(self.mapping.freedom, state.as_slice());
@@ -183,7 +189,7 @@ impl Level {
         [0, 1].map(|i| (q[i] + self.mapping.center[i] + 0.5) / self.factor - 0.5)
     }
 
-    /// Pixel `k` of this level in the whole image.
+    /// Position of pixel `k` of this level in the whole image.
     fn whole(&self, k: usize) -> [f64; 2] {
         let (x, y) = (k % self.size[0], k / self.size[0]);
         [x, y].map(|v| (v as f64 + 0.5) * self.factor - 0.5)
@@ -201,7 +207,7 @@ impl Level {
         let place = [0, 1].map(|i| (q[i] + self.mapping.center[i] + 0.5) / self.factor - 0.5);
         let Jet { value, gradient, laplacian } = self.reference.at(place);
         let (gain, offset, blur) = (state[n], state[n + 1], state[n + 2]);
-        // A Gaussian of variance v is 1 + v/2 ∇², for a small v.
+        // Convolution with a Gaussian of small variance v is the operator 1 + v/2 ∇².
         let curve = 0.5 * laplacian / (self.factor * self.factor);
         let light = value + blur * curve;
         row.residual = gain * light + offset - self.image[k];
@@ -224,7 +230,7 @@ impl Level {
         self.mapping.freedom.parameters() + 3
     }
 
-    /// Derivatives of every residual by one parameter, times its weight.
+    /// Derivative of every residual by one parameter, times the weight of the residual.
     pub(super) fn weighted_derivatives(&self, state: &State, parameter: usize) -> Vec<f64> {
         let one = |k: usize| {
             let row = self.row(k, state);
@@ -265,7 +271,8 @@ impl Level {
     }
 }
 
-/// Normal equations that take their rows in batches, and the cost of a loss beside them.
+/// Normal equations that take their rows in batches, and the excess of the cost of a loss over that of
+/// squares.
 struct Block {
     equations: NormalEquations,
     derivatives: Vec<f64>,

@@ -1,11 +1,11 @@
-//! Pictures to register: with holes, smoothed, halved.
+//! Pictures to be registered: they may have holes, and can be smoothed and halved.
 
 use rayon::prelude::*;
 
 /// An image with its noise; (0, 0) is the centre of the first pixel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// Pixels, row after row; what is not finite is not known.
+    /// Pixels, row after row; pixels that are not finite are unknown.
     pub pixels: Vec<f64>,
     /// Columns and rows.
     pub size: [usize; 2],
@@ -13,13 +13,14 @@ pub struct Picture {
     pub variance: Option<Vec<f64>>,
 }
 
-/// A Gaussian kernel ends so many standard deviations from its middle.
+/// Extent of a Gaussian kernel from its centre, in standard deviations.
 const KERNEL_SIGMAS: f64 = 4.0;
-/// Pixels of whose kernel at least this part is known are known after smoothing: less of it moves the light about.
+/// Smallest fraction of the kernel on known pixels for a smoothed pixel to be known. A smaller fraction
+/// displaces light.
 const KNOWN_PART: f64 = 0.99;
 
 impl Picture {
-    /// Half the size: means of two by two pixels. Odd last rows and columns are left out.
+    /// Picture of half the size, with means of two by two pixels. Odd last rows and columns are dropped.
     pub(super) fn halved(&self) -> Self {
         let [width, height] = self.size.map(|side| side / 2);
         let four = |values: &[f64], x: usize, y: usize| {
@@ -37,7 +38,7 @@ impl Picture {
         }
     }
 
-    /// Convolved with a Gaussian of this variance per axis, and what is not known left out.
+    /// Pixels convolved with a Gaussian of this variance per axis, excluding unknown pixels.
     pub(in crate::scene) fn smoothed(&self, variance: f64) -> Vec<f64> {
         let kernel = kernel(variance);
         let known: Vec<f64> = self.pixels.iter().map(|v| f64::from(u8::from(v.is_finite()))).collect();
@@ -48,7 +49,7 @@ impl Picture {
     }
 }
 
-/// A Gaussian of this variance, from its middle on; with its other side the sum is one.
+/// Half of a Gaussian kernel of this variance, from its centre on; the sum of both halves is one.
 pub(super) fn kernel(variance: f64) -> Vec<f64> {
     let half = (KERNEL_SIGMAS * variance.sqrt()).ceil() as usize;
     let half_kernel: Vec<f64> =
@@ -57,13 +58,13 @@ pub(super) fn kernel(variance: f64) -> Vec<f64> {
     half_kernel.iter().map(|k| k / sum).collect()
 }
 
-/// By how much a kernel lowers the variance of independent noise.
+/// Factor by which a kernel lowers the variance of independent noise.
 pub(super) fn noise_factor(kernel: &[f64]) -> f64 {
     let along = 2.0 * kernel.iter().map(|k| k * k).sum::<f64>() - kernel[0] * kernel[0];
     along * along
 }
 
-/// Convolved along both axes; beyond the edges there is nothing.
+/// Convolves values along both axes; values beyond the edges are zero.
 pub(super) fn convolved(values: &[f64], [width, height]: [usize; 2], kernel: &[f64]) -> Vec<f64> {
     let mut across = vec![0.0; values.len()];
     across.par_chunks_mut(width).zip(values.par_chunks(width)).for_each(|(out, row)| {

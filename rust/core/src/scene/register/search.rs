@@ -1,4 +1,4 @@
-//! The coarse place of an image on a small reference, by correlation.
+//! Coarse position of an image on a small reference, found by correlation.
 
 use std::f64::consts::TAU;
 
@@ -8,18 +8,19 @@ use super::picture::Picture;
 use crate::lsq::robust::median;
 use crate::scene::freedom::{Affine, Freedom};
 
-/// Shifts are looked for up to this part of the image's side, every pixel of the level.
+/// Largest shift that is tried, as a fraction of the image's longer side. The step is a pixel of the level.
 const REACH: f64 = 0.3;
-/// Rotations are looked for up to this angle.
+/// Largest rotation that is tried, in radians.
 const LARGEST_ANGLE: f64 = TAU / 36.0;
-/// At least this part of the image's pixels has to lie on the reference.
+/// Smallest fraction of the image's pixels that must lie on the reference.
 const LEAST_OVERLAP: f64 = 0.3;
-/// A place is taken only if it correlates by so much better than the start: the start is as likely as all others.
+/// Smallest advantage in correlation over the start with which another position is accepted: the start is as
+/// likely as all other positions together.
 const ADVANTAGE: f64 = 0.02;
 
-/// The best transform from the pixels of one small picture to those of another, after `start`.
+/// Finds the best transformation from the pixels of one small picture to those of another, near `start`.
 ///
-/// Places are as far apart as the smallest detail of such pictures, a pixel.
+/// The tried positions are one pixel apart, which is the size of the smallest detail of such pictures.
 pub(super) fn search(image: &Picture, reference: &Picture, start: Affine, freedom: Freedom) -> Affine {
     let (a, b) = (compressed(image), compressed(reference));
     let center = reference.size.map(|side| (side as f64 - 1.0) / 2.0);
@@ -48,7 +49,7 @@ pub(super) fn search(image: &Picture, reference: &Picture, start: Affine, freedo
     }
 }
 
-/// A transform followed by a rotation about a point.
+/// A transformation followed by a rotation about a point.
 fn turned(start: Affine, angle: f64, center: [f64; 2]) -> Affine {
     let turn = Affine::new(Freedom::Rshift, &[0.0, 0.0, angle]);
     let row = |[a, b]: [f64; 2]| {
@@ -62,7 +63,8 @@ fn turned(start: Affine, angle: f64, center: [f64; 2]) -> Affine {
     }
 }
 
-/// Pixels less their median, in units of their usual departure and compressed, so that no star outshines all.
+/// Pixels minus their median, in units of their median deviation, compressed so that no star outweighs all
+/// others.
 fn compressed(picture: &Picture) -> Vec<f64> {
     let mut known: Vec<f64> = picture.pixels.iter().copied().filter(|v| v.is_finite()).collect();
     let middle = median(&mut known);
@@ -72,7 +74,8 @@ fn compressed(picture: &Picture) -> Vec<f64> {
     picture.pixels.iter().map(|v| ((v - middle) / scale).asinh()).collect()
 }
 
-/// Pearson's coefficient of the pixels of an image and those of the reference nearest to where they go.
+/// Pearson's coefficient of the pixels of an image and the reference pixels nearest to their transformed
+/// positions.
 fn correlation((a, size): (&[f64], [usize; 2]), (b, other): (&[f64], [usize; 2]), place: &Affine) -> f64 {
     let mut sums = [0.0; 6];
     for (k, &u) in a.iter().enumerate() {

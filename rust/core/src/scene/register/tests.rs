@@ -1,7 +1,8 @@
 use super::*;
 use crate::monitor::StopAfter;
 
-/// Blobs of light at known places, seen through a transform: pixel p of the image shows the sky at `see(p)`.
+/// Blobs of light at known positions, seen through a transformation: pixel p of the image shows the sky at
+/// `see(p)`.
 fn blobs(size: [usize; 2], see: &Affine, width: f64, gain: f64, noise: f64, seed: u64) -> Picture {
     let mut random = seed;
     let mut uniform = move || {

@@ -1,38 +1,40 @@
-//! A Gaussian window of any shape, and what it sees.
+//! Measures the light in a Gaussian window of any shape.
 
-// The loops over a window's rows are parts of those over its pixels.
+// The loop over a window's rows is inlined into the loops over its pixels.
 #![allow(clippy::inline_always)]
 
 use crate::imaging::background::Background;
 use crate::imaging::centroid::{Moments, PIXEL_VARIANCE};
 use crate::imaging::image::Image;
 
-/// The window ends at so many of its sigmas.
+/// Radius at which the window ends, in sigmas of the window.
 const CUT: f64 = 2.6;
-/// Longest step in sigmas of the window.
+/// Longest step of the window's position, in sigmas of the window.
 const MAX_STEP: f64 = 0.7;
-/// A step is that of Newton's method where its matrix, as a fraction of the light, has at least this determinant; else that
-/// of a Gaussian image as wide as the window.
+/// Least determinant of the matrix of Newton's method, as a fraction of the squared light. Below it, the step
+/// is that for a Gaussian image as wide as the window.
 const MIN_DETERMINANT: f64 = 0.05;
 
-/// A window of the shape of the images.
+/// A Gaussian window with the common shape of the images.
 pub(super) struct Window<'a> {
     image: &'a Image<'a>,
     background: &'a Background,
     /// Inverse of the second moments.
     inverse: Moments,
-    /// Half width and half height.
+    /// Half width and half height, in pixels.
     reach: [f64; 2],
 }
 
-/// Sums of window times light times powers of the distance from the window's centre.
+/// Sums over pixels of the window's weight times the light times powers of the distance from the window's
+/// centre.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sums {
     total: f64,
     first: [f64; 2],
     second: Moments,
-    /// Variance of the total, and covariance of the first moments.
+    /// Variance of the total.
     total_variance: f64,
+    /// Covariance of the first moments.
     first_covariance: Moments,
 }
 
@@ -56,7 +58,8 @@ impl<'a> Window<'a> {
         Self { image, background, inverse: inverse(shape), reach }
     }
 
-    /// Shows the rows of the frame within the window: distance of the first pixel from its centre, and light.
+    /// Calls `see` for each row of the frame within the window, with the distance of the row's first pixel
+    /// from the window's centre, and the light of the row's pixels.
     #[inline(always)]
     fn rows(&self, [x, y]: [f64; 2], mut see: impl FnMut([f64; 2], &[f32])) {
         let span = |v: f64, reach: f64, n: usize| {
@@ -68,7 +71,7 @@ impl<'a> Window<'a> {
         let mut pixels = Vec::new();
         for row in span(y, self.reach[1], self.image.height()) {
             let dy = row as f64 - y;
-            // The ellipse on this row.
+            // Intersection of the ellipse with this row.
             let middle = x - xy / xx * dy;
             let rest = CUT * CUT - quadratic([middle - x, dy], self.inverse);
             if rest <= 0.0 {
@@ -84,7 +87,8 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Shows the good pixels of the frame within the window: distance from its centre, and light.
+    /// Calls `see` for each good pixel of the frame within the window, with the pixel's distance from the
+    /// window's centre in x and y, and its light.
     fn each(&self, place: [f64; 2], mut see: impl FnMut(f64, f64, f64)) {
         self.rows(place, |[first, dy], pixels| {
             for (k, &v) in pixels.iter().enumerate().filter(|(_, v)| v.is_finite()) {
@@ -93,17 +97,18 @@ impl<'a> Window<'a> {
         });
     }
 
-    /// Weighted sums in the window with its centre at a place; `photon` is the variance of light.
+    /// Weighted sums in the window centred at `place`; `photon` is the variance per unit of light.
     pub(super) fn sums(&self, place: [f64; 2], photon: f64) -> Sums {
         let noise = f64::from(self.background.noise.at(place[0] as f32, place[1] as f32)).powi(2);
         let [xx, xy, _] = self.inverse;
-        // Along a row the window is multiplied by a ratio that is itself multiplied by a constant.
+        // Along a row, each step multiplies the weight by a ratio, and the ratio by a constant.
         let fall = (-xx).exp();
         let mut sums = Sums::default();
         self.rows(place, |[first, dy], pixels| {
             let mut weight = (-0.5 * quadratic([first, dy], self.inverse)).exp();
             let mut ratio = (-xx * (first + 0.5) - xy * dy).exp();
-            // Sums over the row of weight times light, and of its square times the variance, times powers of the distance.
+            // Sums over the row of weight times light, and of squared weight times variance, each times
+            // powers of dx.
             let (mut seen, mut scatter) = ([0.0; 3], [0.0; 3]);
             for (k, &v) in pixels.iter().enumerate() {
                 let dx = first + k as f64;
@@ -132,7 +137,8 @@ impl<'a> Window<'a> {
         sums
     }
 
-    /// Height of the highest pixel above the background, and its sharpness: (height - mean of its neighbours) / height.
+    /// Height of the highest pixel above the background, and its sharpness, (height - mean of its neighbours)
+    /// / height.
     pub(super) fn top(&self, place: [f64; 2]) -> [f64; 2] {
         let (mut height, mut at) = (f64::NEG_INFINITY, [0.0; 2]);
         self.each(place, |dx, dy, light| {
@@ -150,7 +156,7 @@ impl<'a> Window<'a> {
         [height, 1.0 - sum / f64::max(count, 1.0) / height.max(f64::MIN_POSITIVE)]
     }
 
-    /// Mean light within a radius, and from there to another.
+    /// Mean light of the pixels within the radius `hole`, and of those between `hole` and `radius`.
     pub(super) fn means(&self, place: [f64; 2], hole: f64, radius: f64) -> [f64; 2] {
         let mut sums = [[0.0; 2]; 2];
         self.each(place, |dx, dy, light| {
@@ -166,8 +172,9 @@ impl<'a> Window<'a> {
 }
 
 impl Sums {
-    /// How the first moments fall as the window's centre moves towards the light, as a matrix; of even light it is that of
-    /// the light within the window less that which is at its rim.
+    /// Matrix of the decrease of the first moments per shift of the window's centre: the total times the
+    /// identity, less the second moments times the inverse shape. Of uniform light, only that at its ends
+    /// within the window contributes.
     fn response(&self, shape: Moments) -> [[f64; 2]; 2] {
         let [xx, xy, yy] = inverse(shape);
         let [mxx, mxy, myy] = self.second;
@@ -177,7 +184,7 @@ impl Sums {
         ]
     }
 
-    /// How far the window has to move to be on the middle of the light; `None` if there is none.
+    /// Step that moves the window towards the middle of the light; `None` if there is no light.
     pub(super) fn step(&self, shape: Moments) -> Option<[f64; 2]> {
         if !(self.total > 0.0 && self.total.is_finite()) {
             return None;
@@ -201,7 +208,7 @@ impl Sums {
         regular.then(|| [[d, -b], [-c, a]].map(|row| row.map(|v| v / determinant)))
     }
 
-    /// Covariance of the middle, from the noise of the first moments.
+    /// Covariance of the position of the image's middle, from the noise of the first moments.
     pub(super) fn covariance(&self, shape: Moments) -> Option<Moments> {
         let [[a, b], [c, d]] = self.inverse_response(shape)?;
         let [xx, xy, yy] = self.first_covariance;
@@ -209,13 +216,14 @@ impl Sums {
         Some([row([a, b], [a, b]), row([a, b], [c, d]), row([c, d], [c, d])])
     }
 
-    /// Flux, its error, and second moments of an image that is Gaussian as the window is.
+    /// Flux, its standard deviation, and second moments of the image, which is assumed to be Gaussian like
+    /// the window.
     pub(super) fn light(&self, shape: Moments) -> (f64, f64, Moments) {
         let seen = inverse(self.second.map(|m| m / self.total));
         let window = inverse(shape);
         let [xx, xy, yy] = [0, 1, 2].map(|k| seen[k] - window[k]);
         let determinant = xx * yy - xy * xy;
-        // What is wider than the window is at most as wide as twice it.
+        // An image of more than twice the window's area gets the shape of the window.
         let moments =
             if xx > 0.0 && yy > 0.0 && determinant > 0.25 * (window[0] * window[2] - window[1] * window[1]) {
                 inverse([xx, xy, yy])

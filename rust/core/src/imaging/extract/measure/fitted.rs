@@ -1,4 +1,4 @@
-//! Stars by the frame's own point-spread function, fitted together.
+//! Measures stars by a joint fit of the frame's own point-spread function.
 
 use rayon::prelude::*;
 
@@ -22,36 +22,41 @@ use crate::imaging::psf::{Psf, deblend};
 use crate::imaging::stamp::is_good;
 use crate::monitor::Monitor;
 
-/// A saturated star is fitted if the stamp reaches this many pixels beyond its saturated part.
+/// Number of pixels by which the stamp must extend beyond the saturated part of a star for the star to be
+/// fitted.
 const UNSATURATED_RIM: usize = 2;
-/// How often stars are looked for beside those that do not fit.
+/// Number of passes in which more stars are searched for next to stars that do not fit.
 const DEBLEND_PASSES: usize = 2;
-/// How often at most stars that have moved get new stamps.
+/// Maximum number of passes, in each of which stars that have moved get new stamps.
 const MAX_PASSES: usize = 5;
-/// Fitting goes through so many pixels for each of the frame, at most, or for each of its stars, if these are few: some rounds.
-/// Only where nothing fits, as in a lattice or a glow, does it come to that.
+/// Limit on the total number of stamp pixels that fitting processes, per pixel of the frame. The limit is
+/// reached only if nothing fits, as in a lattice or a glow.
 const EFFORT_PER_PIXEL: usize = 2;
+/// The limit per star, enough for some iterations; it applies instead if it gives more in total. At most
+/// [`FITTED_STARS`] stars count.
 const EFFORT_PER_STAR: usize = 20_000;
-/// Looking for a star beside another costs as much as so many steps of a fit.
+/// Cost of a search for one star next to another, in steps of a fit.
 const HIDDEN_COST: usize = 20;
 
-/// Stars fitted together.
+/// Stars that were fitted together.
 struct Field {
-    /// The first so many sources were detected, the others found beside them.
+    /// Number of sources that were detected; they come first. The other sources were found next to them.
     detected: usize,
     stamps: Stamps,
     built: Built,
-    /// The noise with the error of the point-spread function that the stars show where they are.
+    /// Noise that includes the local error of the point-spread function, as measured from the stars.
     local: NoiseField,
     /// Centroid of the point-spread function in each of its cells.
     centroids: Vec<[f64; 2]>,
     sources: Vec<Source>,
-    /// Index of the candidate each source is, or was found beside.
+    /// For each source, index of the candidate that it is, or next to which it was found.
     owner: Vec<usize>,
 }
 
 impl Measure<'_> {
-    /// By the frame's own point-spread function.
+    /// Measures the candidates by a joint fit of the frame's own point-spread function, which is also
+    /// returned. Candidates with too large a saturated part, and the faintest of very many, are measured
+    /// without a fit.
     pub(super) fn fitted(
         &self,
         candidates: &[Candidate],
@@ -81,7 +86,8 @@ impl Measure<'_> {
         Ok((stars, field.built.psf.into_effective(field.built.kind)))
     }
 
-    /// Fits all candidates together, and those that show beside them once they are fitted; `room` for so many.
+    /// Fits all candidates together, then also stars that appear next to them in the residuals; at most
+    /// `room` stars.
     fn fit_field(
         &self,
         candidates: &[&Candidate],
@@ -95,8 +101,8 @@ impl Measure<'_> {
         let mut stamps = self.cut(&guesses, half, None);
         let size = [self.image.width(), self.image.height()];
         let start = Psf::gaussian(half, self.sigma);
-        // Where the brightest stars are enough, a coarse function is: finer ones change their positions by a few
-        // thousandths of a pixel.
+        // If only the brightest stars are measured, a coarse point-spread function is enough: finer ones
+        // change the positions by a few thousandths of a pixel.
         let most_nodes = if self.detection.about.is_some() { FIRST_NODES } else { MAX_NODES };
         let built = build(&stamps, &start, size, &guesses, most_nodes, self.options.gain, monitor)?;
         let (psf, noise) = (&built.psf, built.noise);
@@ -108,7 +114,7 @@ impl Measure<'_> {
         self.mask_outliers(candidates, &mut stamps, &built, &mut fits, &mut effort);
         fits = stamps.fit(psf, noise, fits, &mut effort, monitor)?;
         for pass in 0..MAX_PASSES {
-            // The later passes only clear up.
+            // The later passes only remove false stars and renew stamps.
             let hidden = if pass < DEBLEND_PASSES {
                 self.hidden(&stamps, &built, &local, &fits, room, &mut effort)
             } else {
@@ -136,7 +142,7 @@ impl Measure<'_> {
         Ok(Field { detected: candidates.len(), stamps, built, local, centroids, sources, owner })
     }
 
-    /// Masks pixels that stand out alone from what the fits leave of stars that do not fit.
+    /// Masks isolated outliers among the residual pixels of stars that do not fit.
     fn mask_outliers(
         &self,
         candidates: &[&Candidate],
@@ -145,7 +151,7 @@ impl Measure<'_> {
         fits: &mut [Fit],
         effort: &mut Effort,
     ) {
-        // What is left of saturated stars is steep, and not known so well.
+        // Saturated stars are excluded, because their residuals are steep and less well known.
         let whole: Vec<usize> =
             deblend::misfits(fits).into_iter().filter(|&i| candidates[i].region.is_none()).collect();
         let wanted = self.options.max_sharpness.is_some();
@@ -157,7 +163,7 @@ impl Measure<'_> {
         }
     }
 
-    /// Stars that show beside those that do not fit, as many as there is room and effort left for.
+    /// Finds stars in the residuals of stars that do not fit, as far as `room` and `effort` allow.
     fn hidden(
         &self,
         stamps: &Stamps,
@@ -168,7 +174,7 @@ impl Measure<'_> {
         effort: &mut Effort,
     ) -> Vec<Hidden> {
         let misfits = deblend::misfits(fits);
-        // Where most of many do not fit, they are no stars.
+        // If most of very many sources do not fit, the sources are not stars.
         let no_stars = fits.len() > FITTED_STARS && 2 * misfits.len() > fits.len();
         if no_stars || !effort.spend(HIDDEN_COST * stamps.layout().len() * misfits.len()) {
             return Vec::new();
@@ -186,7 +192,8 @@ impl Measure<'_> {
         Stamps::cut(self.image, self.background, sources, shape, level, excess, before)
     }
 
-    /// Source `i` of a fitted field; `candidate` is where, or beside which, it was found.
+    /// Measures source `i` of a fitted field; `candidate` is the candidate that the source is, or next to
+    /// which it was found.
     fn fitted_star(&self, field: &Field, candidate: &Candidate, i: usize, work: &mut Work) -> Measured {
         let Field { stamps, built: Built { psf, noise, .. }, sources, .. } = field;
         let pixel = sources[i].pixel;
@@ -226,15 +233,15 @@ impl Measure<'_> {
         };
         let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
         let star = self.judge(&peak, region, top, seen, bits)?;
-        // What is left over of a hot pixel is not a star beside it.
+        // The residual of a hot pixel is not a star next to it.
         if found_beside && star.flags & flags::HOT_PIXEL != 0 {
             return Err(Refusal::Sharp);
         }
         Ok(Star { background: star.background + f64::from(higher), ..star })
     }
 
-    /// How wrong the background may be: twice what a straight line between the blocks it was measured in misses of a bend,
-    /// for means over blocks make a bend flatter than it is.
+    /// Uncertainty of the background: twice the error of linear interpolation between the blocks in which it
+    /// was measured. The factor of two is there because means over blocks underestimate the curvature.
     fn background_uncertainty(&self, pixel: [isize; 2]) -> f32 {
         let [x, y] = pixel.map(|p| p as f32);
         let step = self.options.local_bg_block_size as f32;
@@ -244,10 +251,11 @@ impl Measure<'_> {
         (bend(1.0, 0.0).abs() + bend(0.0, 1.0).abs()) / 4.0
     }
 
-    /// Second moments of the star's own light; `work` holds its model and its neighbours' light, and is used up.
+    /// Second moments of the star's own light. `work` holds the star's model and its neighbours' light, and
+    /// is overwritten.
     fn own_moments(&self, stamps: &Stamps, i: usize, source: Source, work: &mut Work) -> Moments {
         for ((own, &d), &p) in work.light.iter_mut().zip(stamps.data(i)).zip(&work.own.value) {
-            // Where there is no pixel the model stands in.
+            // The model replaces bad pixels.
             *own = if is_good(d) { d - *own } else { source.flux * p };
         }
         let (layout, crop) = (stamps.layout(), stamps.crop(i));
@@ -256,7 +264,7 @@ impl Measure<'_> {
         view.moments(source.offset, self.sigma as f32).unwrap_or(round)
     }
 
-    /// First guess of a star.
+    /// First guess of a star, from its peak and its saturated region, if it has one.
     fn source(&self, peak: &Peak, region: Option<&Blob>) -> Source {
         let start = region
             .and_then(|region| self.centre_of_light(region))
@@ -267,7 +275,7 @@ impl Measure<'_> {
             [peak.x as isize, peak.y as isize]
         };
         let noise = self.background.noise.at(start[0], start[1]) * self.detection.correlation;
-        // A Gaussian star of unit flux through the filter of unit noise.
+        // Response to a Gaussian star of unit flux of the filter with unit noise.
         let width = self.sigma * self.sigma;
         let response = match self.options.matched_filter_sigma {
             Some(filter) => filter / (std::f64::consts::PI.sqrt() * (filter * filter + width)),
