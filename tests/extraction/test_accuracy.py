@@ -65,6 +65,35 @@ def test_positions_do_not_depend_on_the_phase_in_the_pixel() -> None:
         assert abs(np.mean(error[inside])) < 0.004
 
 
+@pytest.mark.parametrize("fwhm", [1.5, 1.9])
+def test_few_dominant_stars_do_not_bias_positions_by_pixel_phase(fwhm: float) -> None:
+    """Three stars hold nearly all the light; each is seen at one place in its pixel only."""
+    shape, n = (900, 900), 1600
+    _, x, y, _ = field(23, shape=shape, n=n, fwhm=fwhm)
+    rng = np.random.default_rng(23)
+    flux = SKY * rng.uniform(1e-5, 1, n) ** (-1 / 0.55)
+    image = rng.poisson(SKY + pixel_gaussian(shape, x, y, flux, fwhm))
+    result = extract_centroids((image + rng.normal(0, READ_NOISE, shape)).astype(np.float32))
+    found, true = match(result, x, y)
+    bright = flux[true] > 1e4
+    error = (result.centroids.xy[found] + 450 - np.column_stack([x, y])[true])[bright]
+    assert 1.48 * np.median(np.abs(error)) < 0.009
+
+
+def test_positions_of_comatic_stars_do_not_depend_on_the_phase_in_the_pixel() -> None:
+    frame = simulate_tess_sector(5)
+    found = extract_centroids(frame.image, sigma_threshold=100).centroids.xy
+    stars = frame.stars[np.argsort(-frame.stars.flux)[:300]]
+    stars = np.column_stack([stars.x, stars.y])
+    difference = found[:, None] - stars
+    nearest = np.argmin(np.linalg.norm(difference, axis=2), axis=0)
+    error = difference[nearest, np.arange(len(stars))]
+    near = np.linalg.norm(error, axis=1) < 0.02
+    assert near.mean() > 0.85
+    phase = np.exp(2j * np.pi * stars[near])
+    assert np.abs(2 * np.mean(error[near] * phase, axis=0)).max() < 0.004
+
+
 def test_a_lopsided_star_is_where_its_light_is() -> None:
     rng = np.random.default_rng(22)
     step, shape = 50, (600, 600)

@@ -17,7 +17,10 @@ pub(crate) mod noise;
 mod normal;
 pub(crate) mod outliers;
 mod settled;
+mod smoothing;
 pub(crate) mod source;
+
+use std::ops::Range;
 
 use crate::imaging::stamp::{Crop, Layout};
 use crate::simd::{self, LANES, Lanes, vectorized};
@@ -87,6 +90,28 @@ impl Grid {
     #[inline(always)]
     fn index(self, row: usize, column: usize) -> usize {
         row * self.row() + column % 2 * self.plane + column / 2
+    }
+
+    /// First and last row, and column, of the coefficients that stars determine: few pixels reach the rim around them.
+    fn bounds(self) -> [usize; 2] {
+        let rim = Self::centre(self.stamp.half) - OVERSAMPLING * self.stamp.half - 1;
+        [rim, self.side - rim - 1]
+    }
+
+    /// Indices of these coefficients in a row: of every other column from the first on, and of those between, each with its
+    /// first column.
+    fn columns(self, row: usize) -> [(usize, Range<usize>); 2] {
+        let [rim, last] = self.bounds();
+        [rim, rim + 1].map(|first| {
+            let last = last - (last - first) % 2;
+            (first, self.index(row, first)..self.index(row, last) + 1)
+        })
+    }
+
+    /// Indices of these coefficients in all rows.
+    fn inside(self) -> impl Iterator<Item = Range<usize>> {
+        let [rim, last] = self.bounds();
+        (rim..=last).flat_map(move |row| self.columns(row).map(|(_, columns)| columns))
     }
 }
 

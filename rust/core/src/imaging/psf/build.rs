@@ -10,6 +10,7 @@ use super::cutouts::Stamps;
 use super::field::{PsfField, PsfKind};
 use super::fit::Work;
 use super::noise::{Noise, Sample};
+use super::smoothing::Smoothing;
 use super::source::{Fit, Source};
 use crate::error::Result;
 use crate::imaging::stamp::{Crop, Layout, is_good};
@@ -311,6 +312,7 @@ struct Builder<'a, 'b> {
     psf: PsfField,
     /// The function where the stars do not determine another.
     start: Psf,
+    smoothing: Smoothing,
     noise: Noise,
     /// Corrections that the tasks of a round gather; their memory is kept.
     corrections: Vec<Correction>,
@@ -323,7 +325,8 @@ impl<'a, 'b> Builder<'a, 'b> {
         chosen.sort_by_key(|&i| psf.cell(stars.sources[i].pixel));
         let noise = stars.noise();
         let misfits = vec![0.0; stars.sources.len()];
-        Self { stars, chosen, misfits, psf, start, noise, corrections: Vec::new() }
+        let smoothing = Smoothing::of_width(f64::from(stars.stamps.sigma()));
+        Self { stars, chosen, misfits, psf, start, smoothing, noise, corrections: Vec::new() }
     }
 
     /// The function after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
@@ -378,10 +381,12 @@ impl<'a, 'b> Builder<'a, 'b> {
         let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
         let [wanted, measure] = [0, 1].map(|k| known().map(|c| c.departure[k]).sum::<f32>());
         let freedom = if wanted > 0.0 { (wanted / measure).min(1.0) } else { 0.0 };
-        let start = &self.start;
+        let (start, smoothing) = (&self.start, &self.smoothing);
         self.psf.nodes_mut().par_iter_mut().zip(&corrections).for_each(|(psf, of_node)| {
             if let Some(OfNode { correction, .. }) = of_node {
                 correction.apply(psf, start, freedom, prior);
+                smoothing.apply(psf, start);
+                psf.bound();
             }
         });
         self.psf.update();

@@ -3,9 +3,7 @@
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
 
-use std::ops::Range;
-
-use super::{Grid, OVERSAMPLING, Psf, Taps};
+use super::{Grid, Psf, Taps};
 use crate::imaging::stamp::Layout;
 use crate::simd::{self, LANES, Lanes, vectorized};
 
@@ -70,18 +68,6 @@ impl Correction {
         simd::sum(&self.weight) as f32 / (self.grid.side * self.grid.side) as f32
     }
 
-    /// Indices of the coefficients that are corrected, even and odd columns of each row as a range: at the rim, where few
-    /// pixels reach, there is nothing but noise.
-    fn inside(grid: Grid) -> impl Iterator<Item = Range<usize>> {
-        let rim = Grid::centre(grid.stamp.half) - OVERSAMPLING * grid.stamp.half - 1;
-        let last = grid.side - rim - 1;
-        let parity = move |row, first| {
-            let last = last - (last - first) % 2;
-            grid.index(row, first)..grid.index(row, last) + 1
-        };
-        (rim..=last).flat_map(move |row| [parity(row, rim), parity(row, rim + 1)])
-    }
-
     /// Sums over the coefficients: the squared departure from `start` that is wanted, less what noise explains, and the
     /// square of what departures are measured in.
     pub(crate) fn departure(&self, psf: &Psf, start: &Psf) -> [f32; 2] {
@@ -93,7 +79,6 @@ impl Correction {
     pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf, freedom: f32, prior: f32) {
         vectorized(Apply { correction: self, psf, start, freedom, prior });
         psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
-        psf.bound();
     }
 }
 
@@ -114,7 +99,7 @@ impl simd::Work for Departure<'_> {
             (&self.psf.coefficients, &self.start.coefficients, self.start.least_departure());
         // As many sums side by side as the widest registers hold.
         let mut sums = [[0.0; SUMS]; 2];
-        for span in Correction::inside(*grid) {
+        for span in grid.inside() {
             let (sum, weight) = (&sum[span.clone()], &weight[span.clone()]);
             let (now, start) = (&now[span.clone()], &start[span]);
             for k in 0..weight.len() {
@@ -147,7 +132,7 @@ impl simd::Work for Apply<'_> {
     fn call(self) {
         let Self { correction: Correction { grid, sum, weight, .. }, psf, start, freedom, prior } = self;
         let least = start.least_departure();
-        for span in Correction::inside(*grid) {
+        for span in grid.inside() {
             let (sum, weight) = (&sum[span.clone()], &weight[span.clone()]);
             let start = &start.coefficients[span.clone()];
             let now = &mut psf.coefficients[span];
@@ -240,6 +225,7 @@ mod tests {
                 correction.add(offset, &residual, &vec![weight; layout.len()]);
             }
             correction.apply(&mut psf, &start, 1.0, 0.0);
+            psf.bound();
         }
         let (seen, model) = (rendered(&truth, [0.13, 0.37]), rendered(&psf, [0.13, 0.37]));
         let worst = seen.value.iter().zip(&model.value).map(|(s, m)| (s - m).abs()).fold(0.0, f32::max);

@@ -1,0 +1,152 @@
+//! Low-pass filter for point-spread functions that are measured in one frame.
+//!
+//! A function with ripples of one pixel's period, and positions whose errors have that period, fit the stars of one frame as
+//! well as the true function and the true positions (Anderson & King 2000, PASP 112, 1360). Stars whose images are wider than
+//! a pixel have no such ripples. The filter takes them out of the departure of a function from the one it started with.
+
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
+use std::f64::consts::{FRAC_PI_2, PI};
+
+use super::Psf;
+use crate::simd::{self, vectorized};
+
+/// Largest amplitude that the filter may take from any frequency of a Gaussian of the stars' width, whose largest amplitude is
+/// 1. Larger values suppress more of the ripples, and bias the shape of narrow images.
+const MAX_LOSS: f64 = 1e-3;
+/// Orders of the filter: the lowest serves wide images, the highest is used where even that takes more than [`MAX_LOSS`].
+const MIN_ORDER: i32 = 3;
+const MAX_ORDER: i32 = 12;
+/// Frequencies per cycle per pixel at which the loss is evaluated.
+const FREQUENCIES: u32 = 50;
+/// Coefficients of one parity that the filter of the highest order reads on each side of a place.
+const REACH: usize = MAX_ORDER as usize / 2;
+
+/// A filter along both axes with the response `1 - sin²ᵖ(πf/2)` at f cycles per pixel, where p is its order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Smoothing {
+    /// Half of the middle tap, and the taps on each side of it.
+    taps: Vec<f32>,
+}
+
+impl Smoothing {
+    /// The strongest filter that keeps images of this standard deviation (pixels).
+    pub(crate) fn of_width(sigma: f64) -> Self {
+        let loss = |order: i32| {
+            let at = |k: u32| {
+                let f = f64::from(k) / f64::from(FREQUENCIES);
+                (FRAC_PI_2 * f).sin().powi(2 * order) * (-2.0 * (PI * sigma * f).powi(2)).exp()
+            };
+            (1..=FREQUENCIES).map(at).fold(0.0, f64::max)
+        };
+        Self::of_order((MIN_ORDER..MAX_ORDER).find(|&order| loss(order) <= MAX_LOSS).unwrap_or(MAX_ORDER))
+    }
+
+    /// The taps of `sin²ᵖ` are binomial coefficients over 4ᵖ, with alternating signs.
+    fn of_order(order: i32) -> Self {
+        let middle: f64 = (1..=order).map(|k| 1.0 - 0.5 / f64::from(k)).product();
+        let mut binomial = middle;
+        let side = (1..=order).map(|i| {
+            binomial *= -f64::from(order - i + 1) / f64::from(order + i);
+            -binomial as f32
+        });
+        Self { taps: std::iter::once(0.5 * (1.0 - middle) as f32).chain(side).collect() }
+    }
+
+    /// Filters the departure of a function from `start`.
+    pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf) {
+        vectorized(Smooth { taps: &self.taps, psf, start });
+    }
+}
+
+struct Smooth<'a> {
+    taps: &'a [f32],
+    psf: &'a mut Psf,
+    start: &'a Psf,
+}
+
+impl simd::Work for Smooth<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let grid = self.psf.grid();
+        let (length, plane) = (grid.row(), grid.plane);
+        let (now, start) = (&mut self.psf.coefficients, &self.start.coefficients);
+        let departure: Vec<f32> = now.iter().zip(start).map(|(now, start)| now - start).collect();
+        // There is no departure in the rim, so its rows may stand for those beyond it.
+        let row = |y: usize| &departure[y.min(grid.side - 1) * length..][..length];
+        // A row filtered along y: the even and the odd columns, with zeros on both sides.
+        let mut filtered = [0, 1].map(|_| vec![0.0_f32; plane + 2 * REACH]);
+        let [first, last] = grid.bounds();
+        for y in first..=last {
+            for (parity, columns) in filtered.iter_mut().enumerate() {
+                let columns = &mut columns[REACH..REACH + plane];
+                columns.fill(0.0);
+                for (i, tap) in self.taps.iter().enumerate() {
+                    let [above, below] =
+                        [y.saturating_sub(i), y + i].map(|y| &row(y)[parity * plane..][..plane]);
+                    add_pairs(*tap, above, below, columns);
+                }
+            }
+            for (column, places) in grid.columns(y) {
+                let out = &mut now[places.clone()];
+                out.copy_from_slice(&start[places]);
+                for (i, tap) in self.taps.iter().enumerate() {
+                    // Column c is at c / 2 among those of its parity.
+                    let parity = &filtered[(column + i) % 2];
+                    let [left, right] = [column + 2 * REACH - i, column + 2 * REACH + i]
+                        .map(|column| &parity[column / 2..][..out.len()]);
+                    add_pairs(*tap, left, right, out);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the sums of two rows, times a factor.
+#[inline(always)]
+fn add_pairs(factor: f32, before: &[f32], after: &[f32], out: &mut [f32]) {
+    for ((out, before), after) in out.iter_mut().zip(before).zip(after) {
+        *out += factor * (before + after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Grid;
+    use super::*;
+
+    #[test]
+    fn waves_are_filtered_by_their_frequency() {
+        let start = Psf::gaussian(9, 1.0);
+        let (grid, centre) = (start.grid(), Grid::centre(9));
+        for order in [MIN_ORDER, 6, MAX_ORDER] {
+            let response = |f: f64| 1.0 - (FRAC_PI_2 * f).sin().powi(2 * order);
+            for [fx, fy] in [[0.0, 0.0], [0.25, 0.0], [0.0, 0.5], [0.75, 0.25], [1.0, 0.0]] {
+                let wave = |k: usize, l: usize| {
+                    let phase = |f: f64, n: usize| PI * f * (n as f64 - centre as f64);
+                    (phase(fx, l) + phase(fy, k) + 0.4).cos() as f32
+                };
+                let mut psf = start.clone();
+                for (k, l) in (0..grid.side).flat_map(|k| (0..grid.side).map(move |l| (k, l))) {
+                    psf.coefficients[grid.index(k, l)] += wave(k, l);
+                }
+                Smoothing::of_order(order).apply(&mut psf, &start);
+                for (k, l) in [(centre, centre), (centre, centre + 1), (centre - 1, centre)] {
+                    let left = psf.coefficients[grid.index(k, l)] - start.coefficients[grid.index(k, l)];
+                    let expected = (response(fx) * response(fy)) as f32 * wave(k, l);
+                    assert!((left - expected).abs() < 1e-5, "{order} {fx} {fy}: {left} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_images_keep_more_detail_than_wide_ones() {
+        let taps = |sigma: f64| Smoothing::of_width(sigma).taps.len() as i32 - 1;
+        assert_eq!([taps(0.4), taps(3.0)], [MAX_ORDER, MIN_ORDER]);
+        assert!((MIN_ORDER..MAX_ORDER).contains(&taps(0.8)));
+    }
+}
