@@ -31,8 +31,8 @@ const OVERSAMPLING: usize = 2;
 pub(crate) const MAX_OFFSET: f32 = 1.0;
 /// Light fainter than this fraction of the brightest, or than so many times its noise, counts less and less for the
 /// centroid.
-const WING: f32 = 0.01;
-const WING_NOISE: f32 = 4.0;
+const WING: f32 = 0.003;
+const WING_NOISE: f32 = 2.0;
 /// Departures from what a function starts with are measured in that, and this fraction of its highest value more: wings
 /// brighter than a Gaussian's are as likely as a core that differs by this fraction.
 const WING_DEPARTURE: f32 = 0.05;
