@@ -1,10 +1,12 @@
-//! The effective point-spread function: the fraction of a star's light in a pixel, by the pixel's offset from the star.
+//! The effective point-spread function (PSF): the fraction of a star's light in a pixel, as a function of the
+//! pixel's offset from the star.
 //!
-//! It is a cubic B-spline on a grid of half pixels, so it is smooth, has exact derivatives, and holds images of stars
-//! down to a width of one pixel without loss (the pixel itself is part of it: Anderson & King 2000, PASP 112, 1360).
+//! The PSF is a cubic B-spline on a grid of half pixels. It is smooth, has exact derivatives, and represents
+//! star images down to a width of one pixel without loss. The integration over the pixel is part of the PSF
+//! (Anderson & King 2000, PASP 112, 1360).
 #![allow(clippy::manual_midpoint)]
-// Halves of column numbers, not means.
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// The code halves column numbers; it computes no means.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 pub(crate) mod build;
@@ -25,43 +27,46 @@ use std::ops::Range;
 use crate::imaging::stamp::{Crop, Layout};
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// Coefficients a pixel.
+/// Coefficients per pixel along each axis.
 const OVERSAMPLING: usize = 2;
-/// A star may stand this far (pixels) from the centre of its stamp.
+/// Largest offset (pixels) of a star from the centre of its stamp, along each axis.
 pub(crate) const MAX_OFFSET: f32 = 1.0;
-/// Light fainter than this fraction of the brightest, or than so many times its noise, counts less and less for the
-/// centroid.
+/// Coefficients below this fraction of the largest one have a reduced weight in the centroid.
 const WING: f32 = 0.003;
+/// Coefficients below this multiple of their noise have a reduced weight in the centroid.
 const WING_NOISE: f32 = 2.0;
-/// Departures from what a function starts with are measured in that, and this fraction of its highest value more: wings
-/// brighter than a Gaussian's are as likely as a core that differs by this fraction.
+/// The unit of a departure from the starting function is the local value of that function plus this fraction
+/// of its maximum. So wings brighter than a Gaussian's are as likely as a core that differs by this fraction.
 const WING_DEPARTURE: f32 = 0.05;
-/// Nothing of the function is darker than this fraction of its highest value.
+/// Lower limit of the coefficients, as a fraction of the largest one.
 const DEEPEST: f32 = -0.1;
-/// The centroid of a measured function is at most this far (pixels) from its middle, and it is at most so many times wider
-/// or narrower than a Gaussian of the stars' width: else it is that of no star.
+/// Largest distance (pixels along each axis) of a measured PSF's centroid from its middle. A PSF beyond it is
+/// rejected.
 const MAX_DECENTRE: f64 = 0.75;
+/// Largest ratio, or inverse ratio, of the width of a measured PSF to the width of the function it started
+/// with. A PSF beyond it is rejected.
 const MAX_WIDTH_FACTOR: f64 = 1.8;
-/// Second moment, in square pixels, that the B-spline adds to its coefficients: 4/12 of a squared grid step.
+/// Second moment, in square pixels, that the B-spline adds to that of its coefficients: 4/12 of a squared
+/// grid step.
 const SPLINE_VARIANCE: f64 = 1.0 / 12.0;
 
 /// A point-spread function on stamps of 2 `half` + 1 pixels a side.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Psf {
     half: usize,
-    /// Rows of coefficients, each as its even columns, padded, and then its odd ones.
+    /// Rows of coefficients. Each row holds its even columns, padded, and then its odd columns, padded.
     coefficients: Vec<f32>,
-    /// Standard error of a coefficient, about.
+    /// Approximate standard error of a coefficient.
     noise: f32,
 }
 
-/// Sizes of the grid of coefficients that follow from the half width of a stamp.
+/// Dimensions of the grid of coefficients, derived from the half width of a stamp.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
     stamp: Layout,
-    /// Coefficients a side.
+    /// Number of coefficients along one side.
     side: usize,
-    /// Length of the even or odd columns of a row of coefficients.
+    /// Padded number of even columns, and of odd columns, in a row of coefficients.
     plane: usize,
 }
 
@@ -69,7 +74,7 @@ impl Grid {
     #[inline(always)]
     fn new(half: usize) -> Self {
         let stamp = Layout::new(half);
-        // Four taps about every half pixel, for stars up to MAX_OFFSET off the centre.
+        // Room for four taps around every half pixel, for stars up to MAX_OFFSET from the centre.
         let side = 2 * Self::centre(half) + 1;
         let plane = (side.div_ceil(2) + stamp.stride - stamp.side + LANES).next_multiple_of(LANES);
         Self { stamp, side, plane }
@@ -81,7 +86,7 @@ impl Grid {
         OVERSAMPLING * (half + MAX_OFFSET as usize) + 2
     }
 
-    /// Length of a row: its even columns, padded, and then its odd ones.
+    /// Length of a row: its even columns and its odd columns, both padded.
     #[inline(always)]
     fn row(self) -> usize {
         2 * self.plane
@@ -92,14 +97,15 @@ impl Grid {
         row * self.row() + column % 2 * self.plane + column / 2
     }
 
-    /// First and last row, and column, of the coefficients that stars determine: few pixels reach the rim around them.
+    /// First and last index, along either axis, of the coefficients that stars determine. Few pixels
+    /// contribute to the rim outside.
     fn bounds(self) -> [usize; 2] {
         let rim = Self::centre(self.stamp.half) - OVERSAMPLING * self.stamp.half - 1;
         [rim, self.side - rim - 1]
     }
 
-    /// Indices of these coefficients in a row: of every other column from the first on, and of those between, each with its
-    /// first column.
+    /// Indices in a row of the coefficients that stars determine. They are two ranges, one for the columns
+    /// with the parity of the first column and one for the other parity, each preceded by its first column.
     fn columns(self, row: usize) -> [(usize, Range<usize>); 2] {
         let [rim, last] = self.bounds();
         [rim, rim + 1].map(|first| {
@@ -108,7 +114,7 @@ impl Grid {
         })
     }
 
-    /// Indices of these coefficients in all rows.
+    /// Indices, over all rows, of the coefficients that stars determine.
     fn inside(self) -> impl Iterator<Item = Range<usize>> {
         let [rim, last] = self.bounds();
         (rim..=last).flat_map(move |row| self.columns(row).map(|(_, columns)| columns))
@@ -121,11 +127,12 @@ pub(crate) struct Rendering {
     pub value: Vec<f32>,
     pub by_x: Vec<f32>,
     pub by_y: Vec<f32>,
-    /// Blended coefficients, and their derivatives along y, as even and odd columns.
+    /// Coefficients interpolated along y, and their derivatives along y, each as even and odd columns.
     rows: [[Vec<f32>; 2]; 2],
 }
 
-/// First coefficient under the first pixel, and the weights of four, with their derivatives.
+/// Interpolation along one axis: the first coefficient under the first pixel, the weights of four consecutive
+/// coefficients, and the derivatives of these weights with respect to the star's position.
 #[derive(Debug, Clone, Copy)]
 struct Taps {
     start: usize,
@@ -134,7 +141,7 @@ struct Taps {
 }
 
 impl Taps {
-    /// For a star at `offset` pixels from the centre of its stamp.
+    /// The taps for a star at `offset` pixels from the centre of its stamp.
     #[inline(always)]
     fn new(half: usize, offset: f32) -> Self {
         let offset = offset.clamp(-MAX_OFFSET, MAX_OFFSET);
@@ -151,14 +158,14 @@ impl Taps {
         ];
         let by_t = [-0.5 * s * s, 1.5 * t * t - 2.0 * t, -1.5 * s * s + 2.0 * s, 0.5 * t * t];
         let scale = -(OVERSAMPLING as f32);
-        // One by one: `map` of an array may become a call.
+        // Element by element, because `map` of an array may become a function call.
         let slopes = [scale * by_t[0], scale * by_t[1], scale * by_t[2], scale * by_t[3]];
         Self { start: start as usize, weights, slopes }
     }
 }
 
 impl Psf {
-    /// A round Gaussian whose image, as pixels sample it, has this standard deviation.
+    /// A round Gaussian PSF. `sigma` is the standard deviation (pixels) of the image that pixels sample.
     pub(crate) fn gaussian(half: usize, sigma: f64) -> Self {
         let grid = Grid::new(half);
         let variance = (sigma * sigma - SPLINE_VARIANCE).max(SPLINE_VARIANCE);
@@ -174,7 +181,7 @@ impl Psf {
         psf
     }
 
-    /// Becomes the mean of four with weights that add up to one.
+    /// Replaces this PSF by the weighted mean of four others. The weights must add up to one.
     pub(crate) fn blend(&mut self, parts: [(&Self, f32); 4]) {
         self.half = parts[0].0.half;
         self.coefficients.clear();
@@ -201,7 +208,8 @@ impl Psf {
         Grid::new(self.half)
     }
 
-    /// The cropped stamp of a star at `offset` pixels from the centre of the stamp's middle pixel, and its derivatives.
+    /// Renders the cropped stamp of a star and its derivatives. The star is at `offset` pixels from the
+    /// centre of the stamp's middle pixel.
     #[inline(always)]
     pub(crate) fn render(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
@@ -221,7 +229,7 @@ impl Psf {
         }
     }
 
-    /// The cropped stamp alone, without derivatives.
+    /// Renders the cropped stamp of a star without derivatives.
     pub(crate) fn render_value(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         vectorized(Value { psf: self, offset, crop, out });
     }
@@ -245,11 +253,12 @@ impl Psf {
         }
     }
 
-    /// Four rows of coefficients from `first` on, blended: of even and of odd columns those under `len` pixels.
+    /// Interpolates four rows of coefficients from row `first` on. The output holds the even and the odd
+    /// columns under `len` pixels.
     #[inline(always)]
     fn blend_rows(&self, first: usize, weights: [f32; 4], out: &mut [Vec<f32>; 2], start: usize, len: usize) {
         let grid = self.grid();
-        // Two more than pixels, for the four taps, in whole lanes.
+        // The four taps need two columns more than there are pixels; the number is rounded up to whole lanes.
         let n = len + LANES;
         let [even, odd] = out;
         lengthen(even, n);
@@ -266,12 +275,12 @@ impl Psf {
         }
     }
 
-    /// Coefficients along a side of the grid.
+    /// Number of coefficients along one side of the grid.
     fn samples_a_side(&self) -> usize {
         self.grid().side
     }
 
-    /// Values at the places of the coefficients, row by row.
+    /// Values of the PSF at the grid points of the coefficients, row by row.
     fn samples(&self) -> Vec<f64> {
         const MIDDLE: [f64; 3] = [1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0];
         let grid = self.grid();
@@ -297,7 +306,8 @@ impl Psf {
         simd::largest(&self.coefficients)
     }
 
-    /// Position of the light's centroid, its far wings left to symmetry: there is more noise than light in them.
+    /// Centroid of the PSF, in pixels from its middle. The weight of faint coefficients is reduced, because
+    /// the far wings contain more noise than light; they are assumed to be symmetric.
     pub(crate) fn centroid(&self) -> [f64; 2] {
         let grid = self.grid();
         let centre = Grid::centre(self.half) as f64;
@@ -319,7 +329,8 @@ impl Psf {
         first.map(|f| f / sum)
     }
 
-    /// Root of the sum of squares on the stamp: the signal to noise of a unit of flux in unit noise.
+    /// Root of the sum of squares over the stamp: the signal-to-noise ratio of a star of unit flux in unit
+    /// noise.
     pub(crate) fn sharpness(&self) -> f32 {
         let mut stamp = Rendering::default();
         self.render_value([0.0, 0.0], Crop::whole(self.half), &mut stamp);
@@ -327,13 +338,14 @@ impl Psf {
         rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
     }
 
-    /// Departures of a coefficient are measured in itself and this much.
+    /// Constant part of the unit in which departures of coefficients are measured, see [`WING_DEPARTURE`].
     #[inline(always)]
     fn least_departure(&self) -> f32 {
         WING_DEPARTURE * self.brightest()
     }
 
-    /// Keeps the function within what an image of a star can be, and its sum one.
+    /// Replaces non-finite coefficients by 0, limits negative ones to [`DEEPEST`], and normalises the sum to
+    /// one.
     fn bound(&mut self) {
         let lowest = DEEPEST * self.brightest();
         for c in &mut self.coefficients {
@@ -342,7 +354,8 @@ impl Psf {
         self.normalise();
     }
 
-    /// Whether it looks like the image of a star of about the width of another function.
+    /// Whether this PSF is plausible for a star: its centroid is near its middle, and its width is similar to
+    /// that of `other`.
     pub(crate) fn resembles(&self, other: &Self) -> bool {
         let widths = f64::from(self.sharpness() / other.sharpness());
         let near = self.centroid().iter().all(|c| c.abs() < MAX_DECENTRE);
@@ -357,7 +370,7 @@ impl Psf {
     }
 }
 
-/// Makes a buffer at least so long.
+/// Extends a buffer with zeros to at least the length `len`.
 #[inline(always)]
 fn lengthen(buffer: &mut Vec<f32>, len: usize) {
     if buffer.len() < len {
@@ -365,7 +378,7 @@ fn lengthen(buffer: &mut Vec<f32>, len: usize) {
     }
 }
 
-/// The rendering of a stamp without derivatives.
+/// Arguments of the rendering of a stamp without derivatives.
 struct Value<'a> {
     psf: &'a Psf,
     offset: [f32; 2],
@@ -382,17 +395,18 @@ impl simd::Work for Value<'_> {
     }
 }
 
-/// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
+/// Computes `out[i] = Σ weights[a] row[start % 2 + a + 2 i]` from the row's even and odd columns.
 #[inline(always)]
 fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
     let first = start % 2;
     let (this, other) = (&rows[first], &rows[1 - first]);
     let n = out.len();
-    // The second and the fourth tap are of the other parity; one more column on where it begins with the even one.
+    // The second and the fourth tap have the other parity. If the first tap is odd, these even columns begin
+    // one later.
     blend(weights, [&this[..n], &other[first..first + n], &this[1..=n], &other[1 + first..=n + first]], out);
 }
 
-/// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
+/// Computes `out[i] = Σ weights[k] rows[k][i]`. All slices have the same length, a multiple of [`LANES`].
 #[inline(always)]
 fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
     let [p, q, r, s] = weights;

@@ -1,4 +1,5 @@
-//! The point-spread function of a frame and the noise of its pixels, from its own bright stars.
+//! Measures the point-spread function (PSF) of a frame and the noise of its pixels from the frame's bright
+//! stars.
 
 use std::collections::HashMap;
 
@@ -17,66 +18,78 @@ use crate::imaging::stamp::{Crop, Layout, is_good};
 use crate::lsq::robust::median;
 use crate::monitor::{Monitor, checkpoint};
 
-/// So many stars are used, taken evenly from this many of the brightest that qualify: the very brightest of equal stars are
-/// those with another beside them.
+/// Largest number of stars that measure a uniform PSF.
 const MAX_STARS: usize = 200;
+/// These stars are taken evenly from this many of the brightest that qualify. They are not simply the
+/// brightest: among stars of equal flux, the measured flux is largest where a neighbour is blended.
 const CHOSEN_AMONG: usize = 400;
-/// As many of the brightest between four nodes.
+/// Largest number of stars used between four nodes of a varying PSF.
 const MAX_STARS_BETWEEN_NODES: usize = 60;
-/// Fewer do not tell more than the width.
+/// Least number of stars that measure a PSF. Fewer measure only its width.
 const MIN_STARS: usize = 5;
-/// A star whose flux over its error in background noise is less tells little; while there are fewer than [`CHOSEN_AMONG`],
-/// those down to the lower limit help. Where noise leaves little room below saturation, the good ones alone stand between
-/// pixels, and do not tell the shape in the middle of one.
+/// Least signal-to-noise ratio, in background noise, of the stars used where there are [`CHOSEN_AMONG`] of
+/// them.
 const GOOD_SNR: f32 = 20.0;
+/// Least signal-to-noise ratio where there are fewer. Where saturation is not far above the noise, the
+/// brighter stars below saturation are all centred between pixels and do not measure the PSF at the centre of
+/// a pixel.
 const MIN_SNR: f32 = 10.0;
-/// Neighbours of more than this fraction of the star's flux disturb it.
+/// A star is excluded if a neighbour has more than this fraction of its flux.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
-/// Less than this fraction of a star's stamp may be bad.
+/// A star is excluded if this fraction of its stamp, or more, is bad.
 const MAX_BAD: f32 = 0.25;
-/// The middle of a star may be sharper than any star's by what so many sigmas of a pixel's noise explain.
+/// Tolerance, in sigmas of a pixel's noise, of the test that a star's middle is not too sharp.
 const SHARPNESS_SIGMAS: f32 = 2.0;
-/// A peak that is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
-/// or a mountain, or a glow. Ruling a frame, such peaks make a function of their own that is flat.
+/// Largest RMS light at the rim of a star's stamp, as a fraction of its middle pixel. A peak above it is a
+/// glow, or the edge of a cloud, a roof or a mountain. Where such peaks are the majority, they would give a
+/// flat PSF.
 const RIM_FRACTION: f32 = 0.2;
-/// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
-/// the given one on stars that do not fit are left out.
+/// Rounds for a uniform PSF. Each round improves positions, fluxes and the shape.
 const ROUNDS: usize = 7;
+/// Rounds for a varying PSF.
 const VARYING_ROUNDS: usize = 9;
-/// Rounds in which stars settle before a function may vary, to be compared with it.
+/// Rounds that fit only the stars before a PSF is allowed to vary. Their residuals are the reference for the
+/// gain.
 const SETTLING_ROUNDS: usize = 2;
-/// A function that varies is given up as soon as it leaves no less than this fraction of the residuals, from so many rounds on.
+/// Rounds of a varying PSF before it may be rejected early.
 const TRIAL_ROUNDS: usize = 2;
+/// It is rejected early if it leaves this fraction of the reference residuals or more.
 const TRIAL_GAIN: f32 = 0.97;
-/// It is not given up where the residuals were more than this times the noise: before it fits far better it may fit worse.
+/// It is not rejected early if the mean squared reference residual, in units of the noise, is above this
+/// value, because a fit that improves much in the end may first get worse.
 const POOR_MISFIT: f32 = 30.0;
+/// First round (from 0) after which stars that do not fit are excluded.
 const FIRST_CHOOSY_ROUND: usize = 2;
-/// The shape stays as it was with the weight of so many stars.
+/// Weight of the previous shape in a round, in units of one star's mean weight.
 const PRIOR_STARS: f32 = 1.0;
-/// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
+/// Relative error of the PSF that is assumed while it is measured. It limits the weight of the brightest
+/// stars.
 const BUILDING_ERROR: f32 = 0.01;
-/// Relative error, beside the noise of the background, with which the stars tell the shape: the smaller, the more the
-/// brightest rule. All pixels of a star weigh alike: weights that vary as steeply as the light slow down its convergence.
+/// Relative error that is added to the background noise in the weights of the stars for the shape. Smaller
+/// values give the brightest stars more weight. All pixels of a star have the same weight, because weights
+/// that vary as steeply as the light slow down the convergence.
 const SHAPE_ERROR: f32 = 0.002;
-/// Relative error of a Gaussian of the stars' width, where there are too few stars to measure more.
+/// Relative error of a Gaussian of the stars' width, used where too few stars measure the PSF.
 const ASSUMED_ERROR: f32 = 0.03;
-/// Stars whose mean squared residual exceeds the median by this factor are no single stars.
+/// Stars are excluded if their mean squared residual exceeds the median by this factor: they are not single
+/// stars.
 const MISFIT_FACTOR: f32 = 4.0;
-/// A function whose residuals are no more than this times the noise may stay as it is.
+/// A PSF is not refined further if its mean squared residual, in units of the noise, is below this value.
 const GOOD_MISFIT: f32 = 1.05;
-/// A function that varies has to leave less than this fraction of the residuals, and one of more nodes than this of what is
-/// left: fitting noise leaves a little less too.
+/// A varying PSF must leave less than this fraction of the residuals of the uniform one. The limit is below 1
+/// because more parameters reduce residuals by fitting noise, too.
 const VARYING_GAIN: f32 = 0.8;
+/// A PSF with more nodes must leave less than this fraction of the residuals of the one with [`FIRST_NODES`].
 const FINER_GAIN: f32 = 0.95;
-/// Stars between four nodes, on average.
+/// Mean number of stars between four nodes, from which the number of nodes follows.
 const STARS_BETWEEN_NODES: usize = 30;
-/// Nodes along an axis at first: with three a function may differ between the middle and the edge.
+/// Nodes along an axis in the first varying PSF. Three nodes allow the middle to differ from the edges.
 pub(crate) const FIRST_NODES: usize = 3;
-/// Nodes along an axis at most.
+/// Largest number of nodes along an axis.
 pub(crate) const MAX_NODES: usize = 6;
-/// A pixel of which the fit of its star takes more than this fraction tells nothing of the noise.
+/// Pixels with a larger leverage in the fit of their star are not used to measure the noise.
 const MAX_LEVERAGE: f32 = 0.9;
-/// Stars gathered by one task.
+/// Number of stars per task.
 const TASK_STARS: usize = 16;
 
 /// The point-spread function of a frame, and the noise of its pixels.
@@ -86,14 +99,15 @@ pub(crate) struct Built {
     pub kind: PsfKind,
 }
 
-/// Shape and noise, starting from a Gaussian of the stars' width, in a frame of this width and height.
+/// Measures PSF and noise of a frame of width and height `size`. The fit starts from `start`, a Gaussian of
+/// the stars' width.
 ///
-/// The shape leaves the Gaussian, and from place to place the shape that is best for the frame, no further than the stars
-/// together say that it does: few or faint ones would otherwise turn their noise into a shape that fits it, and positions
-/// with it (Anderson & King 2000 on how the two go together). What does not look like the image of a star is given up for
-/// the Gaussian.
+/// The variance by which the PSF may depart from the Gaussian, and a varying PSF from the uniform one, is
+/// measured from all stars together. Without this limit, few or faint stars would give a PSF that fits their
+/// noise, and positions that are wrong with it (Anderson & King 2000 describe how shape and positions are
+/// coupled). If the result is not plausible for a star, the Gaussian is returned.
 ///
-/// It has `most_nodes` along an axis at most; `gain` is the photon noise if it is known.
+/// The PSF has at most `most_nodes` nodes along an axis. `gain`, if known, gives the photon noise.
 pub(crate) fn build(
     stamps: &Stamps,
     start: &Psf,
@@ -113,7 +127,7 @@ pub(crate) fn build(
     let gaussian = Built { psf: everywhere, noise: assumed, kind: PsfKind::Gaussian };
     let Some(mut best) = uniform else { return Ok(gaussian) };
     let typical = best.psf.node(0).clone();
-    // With few nodes first: where they do not pay, more do not either.
+    // Few nodes are tried first: if they do not reduce the residuals enough, more nodes are not tried.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     let along = along.min(most_nodes);
     for (along, gain) in
@@ -133,19 +147,20 @@ pub(crate) fn build(
     Ok(Built { psf: best.psf, noise, kind })
 }
 
-/// A function that was measured.
+/// A measured PSF.
 struct Shape {
     psf: PsfField,
-    /// The stars that tell it, and all stars as they were then.
+    /// Indices of the stars that measure it.
     chosen: Vec<usize>,
+    /// All stars as fitted with it.
     sources: Vec<Source>,
     /// Mean squared residual of the stars in units of their noise.
     misfit: f32,
 }
 
 impl Shape {
-    /// Light of faint stars, photon noise and error of the shape, from how the squared residuals grow with the light; `None`
-    /// if they tell none.
+    /// Measures the noise of undetected stars, the photon noise and the error of the PSF from the growth of
+    /// the squared residuals with the light. `None` if the result is not finite.
     fn noise(&self, stars: &Stars<'_>) -> Option<Noise> {
         let Self { psf, chosen, sources, .. } = self;
         let (stamps, building) = (stars.stamps, stars.noise());
@@ -166,7 +181,8 @@ impl Shape {
     }
 }
 
-/// Squared residuals of the pixels of star `i`, each corrected for what the fit of its star took away (its leverage).
+/// Squared residuals of the pixels of star `i`, each corrected for the part that the fit of the star removed
+/// (its leverage).
 fn samples(
     stamps: &Stamps,
     noise: Noise,
@@ -197,7 +213,7 @@ fn samples(
         .collect()
 }
 
-/// Stars from which the function is built; what is known of them grows with it.
+/// The stars of the frame; their positions and fluxes improve together with the PSF.
 struct Stars<'a> {
     stamps: &'a Stamps,
     sources: Vec<Source>,
@@ -205,20 +221,21 @@ struct Stars<'a> {
 }
 
 impl Stars<'_> {
-    /// The noise of their pixels while the function is built.
+    /// The noise of pixels that is assumed while the PSF is measured.
     fn noise(&self) -> Noise {
         let photon = self.gain.map_or(0.0, |g| (1.0 / g) as f32);
         Noise { faint: 0.0, photon, model: BUILDING_ERROR * BUILDING_ERROR }
     }
 }
 
-/// So many at most, evenly from the first so many.
+/// At most `most` stars, taken evenly from the first `among`.
 fn evenly(stars: &[usize], most: usize, among: usize) -> Vec<usize> {
     let first = &stars[..stars.len().min(among)];
     first.iter().copied().step_by(first.len().div_ceil(most).max(1)).collect()
 }
 
-/// Indices of the stars that tell the shape: bright, whole, alone, and stars at all; the brightest first.
+/// Indices of the stars that can measure the PSF, brightest first. They are bright, without bad pixels in the
+/// core, without bright neighbours, and their light falls off to the rim.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness = psf.sharpness();
     let bright = |i: usize, snr: f32| sources[i].flux * sharpness > snr * stamps.variance(i).sqrt();
@@ -235,8 +252,8 @@ fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     found
 }
 
-/// Whether no pixel next to the middle is bad, as saturated and hot ones are, and few are elsewhere; and the middle is no
-/// sharper than a star's.
+/// Whether the middle pixel and its neighbours are good (neither saturated nor hot), few other pixels are
+/// bad, and the middle is not too sharp for a star.
 fn is_whole(stamps: &Stamps, i: usize) -> bool {
     let Layout { half, side, stride } = stamps.layout();
     let light = stamps.data(i);
@@ -251,7 +268,8 @@ fn is_whole(stamps: &Stamps, i: usize) -> bool {
     (bad as f32) < MAX_BAD * (side * side) as f32 && beside + noise > stamps.least_beside() * light[middle]
 }
 
-/// Whether a stamp has a star's light: little of it at the rim, in root mean square, beside the noise.
+/// Whether the light falls off to the rim of a stamp, as a star's does: the RMS at the rim, less noise, is
+/// small.
 fn falls_off(stamps: &Stamps, i: usize) -> bool {
     let Layout { half, side, stride } = stamps.layout();
     let light = stamps.data(i);
@@ -262,7 +280,8 @@ fn falls_off(stamps: &Stamps, i: usize) -> bool {
     square < (most * most + stamps.variance(i)) * count
 }
 
-/// Of `candidates`, brightest first, every other one of those that are among the brightest between the nodes about them.
+/// Selects stars evenly over the nodes. `candidates` are sorted, brightest first; of the brightest between
+/// four nodes, every other one is taken.
 fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize> {
     let mut taken = HashMap::new();
     let mut chosen = candidates.to_vec();
@@ -275,7 +294,7 @@ fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize
     chosen
 }
 
-/// The correction of the function at a node, with its mean weight and its [`departure`](Correction::departure).
+/// The correction of the PSF at a node, with its mean weight and its [`departure`](Correction::departure).
 struct OfNode {
     correction: Correction,
     weight: f32,
@@ -283,7 +302,8 @@ struct OfNode {
 }
 
 impl OfNode {
-    /// From those that tasks gathered, each of which is in `parts` at the nodes about it; `None` if there are none.
+    /// Sums the corrections that tasks gathered for this node. `parts` gives the nodes around the stars of
+    /// each task and their weights. `None` if no task contributes.
     fn gathered(
         node: usize,
         parts: &[[(usize, f32); 4]],
@@ -302,26 +322,26 @@ impl OfNode {
     }
 }
 
-/// Stars and the function that is built from them.
+/// State of the measurement: the stars and the PSF that is measured from them.
 struct Builder<'a, 'b> {
     stars: &'b mut Stars<'a>,
     /// Indices of the stars that are used.
     chosen: Vec<usize>,
-    /// Mean squared residual of each star in units of its noise, when it was last fitted.
+    /// Mean squared residual of each star in its latest fit, in units of its noise.
     misfits: Vec<f32>,
     psf: PsfField,
-    /// The function where the stars do not determine another.
+    /// The function that is kept where the stars do not determine the PSF.
     start: Psf,
     smoothing: Smoothing,
     noise: Noise,
-    /// Corrections that the tasks of a round gather; their memory is kept.
+    /// Corrections that the tasks of a round gather. They are stored to reuse their memory.
     corrections: Vec<Correction>,
 }
 
 impl<'a, 'b> Builder<'a, 'b> {
     fn new(stars: &'b mut Stars<'a>, chosen: &[usize], psf: PsfField, start: Psf) -> Self {
         let mut chosen = chosen.to_vec();
-        // Stars of a cell after one another; within it the brightest first.
+        // Groups stars by cell; within a cell the order (brightest first) is kept.
         chosen.sort_by_key(|&i| psf.cell(stars.sources[i].pixel));
         let noise = stars.noise();
         let misfits = vec![0.0; stars.sources.len()];
@@ -329,8 +349,8 @@ impl<'a, 'b> Builder<'a, 'b> {
         Self { stars, chosen, misfits, psf, start, smoothing, noise, corrections: Vec::new() }
     }
 
-    /// The function after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
-    /// does not leave less of the residuals by the factor `gain`.
+    /// Measures the PSF in `rounds` rounds. `None` if there are too few stars, if the PSF is not plausible
+    /// for a star, or if it does not reduce the residuals below the fraction `gain` of those before.
     fn run(mut self, rounds: usize, gain: Option<f32>, monitor: &dyn Monitor) -> Result<Option<Shape>> {
         let before = if gain.is_some() { self.settle() } else { Vec::new() };
         let pays = |builder: &Self, gain| builder.mean(&builder.misfits) < gain * builder.mean(&before);
@@ -349,12 +369,12 @@ impl<'a, 'b> Builder<'a, 'b> {
         Ok(good.then_some(Shape { psf: self.psf, chosen: self.chosen, sources, misfit }))
     }
 
-    /// Mean of a value of every star over those that are used.
+    /// Mean of `values`, which has one value per star, over the stars that are used.
     fn mean(&self, values: &[f32]) -> f32 {
         self.chosen.iter().map(|&i| values[i]).sum::<f32>() / self.chosen.len() as f32
     }
 
-    /// A step of every star and one of the shape.
+    /// Fits every star and the shape by one step. If `choosy`, stars that do not fit are excluded afterwards.
     fn round(&mut self, choosy: bool) {
         let cell = |i: &usize| self.psf.cell(self.stars.sources[*i].pixel);
         let tasks: Vec<&[usize]> = self
@@ -401,7 +421,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         }
     }
 
-    /// Some steps of every star, the shape staying as it is; returns how badly each then fits.
+    /// Fits every star by some steps with a fixed shape. Returns the misfits of the stars.
     fn settle(&mut self) -> Vec<f32> {
         for _ in 0..SETTLING_ROUNDS {
             let Self { stars: Stars { stamps, sources, .. }, psf, noise, .. } = self;
@@ -413,7 +433,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         self.misfits.clone()
     }
 
-    /// Keeps the steps of the stars.
+    /// Stores the fits of the stars.
     fn take(&mut self, fits: &[Fit]) {
         for (&i, fit) in self.chosen.iter().zip(fits) {
             self.stars.sources[i] = fit.source;
@@ -421,7 +441,8 @@ impl<'a, 'b> Builder<'a, 'b> {
         }
     }
 
-    /// One step of each star, all of one cell, and what its residuals say about the shape.
+    /// Fits each of the stars, all of one cell, by one step, and adds their residuals to the correction of
+    /// the shape.
     fn gather(
         &self,
         stars: &[usize],

@@ -1,18 +1,19 @@
-//! Corrections to a point-spread function, from what it leaves of the stars.
+//! Corrections to a point-spread function, computed from the residuals of the stars.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use super::{Grid, Psf, Taps};
 use crate::imaging::stamp::Layout;
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// Noise of a wanted departure, as a fraction of the inverse weight. One step alone has (151/315)², for its taps are
-/// correlated; steps add to that. More of it keeps shapes that vary from doing so, less lets noise in.
+/// Noise variance of a measured departure, as a fraction of the inverse weight. In one step it is (151/315)²,
+/// because the taps are correlated; further steps add to it. Larger values suppress real variation of the
+/// shape, smaller ones admit noise.
 const DEPARTURE_NOISE: f32 = 0.4;
-/// Corrections are taken so much further than each alone would go: below 2 that is stable, and converges faster.
+/// Over-relaxation factor of the corrections. Values above 1 converge faster, and below 2 they are stable.
 const RELAXATION: f32 = 1.7;
-/// Sums that are added to in turn.
+/// Number of partial sums, so that they are accumulated in parallel.
 const SUMS: usize = 16;
 
 /// Corrections to the coefficients, gathered from the residuals of many stars.
@@ -24,13 +25,14 @@ pub(crate) struct Correction {
     spread: SpreadRows,
 }
 
-/// The rows of a stamp spread over the coefficients along them: those under the first tap of every pixel, which have the parity
-/// of the first, and those of the other parity. Zeros before and after them.
+/// The rows of a stamp, spread along x over the coefficients. The coefficients are stored in two sets: those
+/// with the parity of the first tap of a pixel, and those of the other parity. A row of zeros precedes and
+/// follows them.
 #[derive(Debug, Clone)]
 struct SpreadRows {
     /// A row of the stamp, with zeros on both sides.
     pixels: Vec<f32>,
-    /// Coefficients in a row of either parity, padded.
+    /// Padded number of coefficients of one parity in a row.
     len: usize,
     parities: [Vec<f32>; 2],
 }
@@ -46,18 +48,19 @@ impl Correction {
         Self { grid, sum: zeros(), weight: zeros(), spread }
     }
 
-    /// Forgets all residuals.
+    /// Resets all sums to zero.
     pub(crate) fn clear(&mut self) {
         self.sum.fill(0.0);
         self.weight.fill(0.0);
     }
 
-    /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients under them.
+    /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients
+    /// under them.
     pub(crate) fn add(&mut self, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
         vectorized(Spread { correction: self, offset, stamps: [residual, weight] });
     }
 
-    /// Joins a part of what another task gathered.
+    /// Adds the sums of another task, multiplied by `part`.
     pub(crate) fn merge(&mut self, other: &Self, part: f32) {
         simd::add_scaled(&mut self.sum, part, &other.sum);
         simd::add_scaled(&mut self.weight, part, &other.weight);
@@ -68,21 +71,21 @@ impl Correction {
         simd::sum(&self.weight) as f32 / (self.grid.side * self.grid.side) as f32
     }
 
-    /// Sums over the coefficients: the squared departure from `start` that is wanted, less what noise explains, and the
-    /// square of what departures are measured in.
+    /// Two weighted sums over the coefficients: the squared departure of the corrected PSF from `start`, less
+    /// the part that noise explains, and the squared unit of departures.
     pub(crate) fn departure(&self, psf: &Psf, start: &Psf) -> [f32; 2] {
         vectorized(Departure { correction: self, psf, start })
     }
 
-    /// Applies the correction; each coefficient stays as it was with the weight `prior`, and near that of `start` with the
-    /// variance `freedom`, in what departures are measured in.
+    /// Applies the correction to `psf`. Two priors limit it: the previous value of each coefficient with the
+    /// weight `prior`, and its value in `start` with the variance `freedom`, in squared units of departures.
     pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf, freedom: f32, prior: f32) {
         vectorized(Apply { correction: self, psf, start, freedom, prior });
         psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
     }
 }
 
-/// The sums over the coefficients of a departure.
+/// Arguments of [`Correction::departure`].
 struct Departure<'a> {
     correction: &'a Correction,
     psf: &'a Psf,
@@ -97,7 +100,7 @@ impl simd::Work for Departure<'_> {
         let Correction { grid, sum, weight, .. } = self.correction;
         let (now, start, least) =
             (&self.psf.coefficients, &self.start.coefficients, self.start.least_departure());
-        // As many sums side by side as the widest registers hold.
+        // As many partial sums as the widest vector registers hold.
         let mut sums = [[0.0; SUMS]; 2];
         for span in grid.inside() {
             let (sum, weight) = (&sum[span.clone()], &weight[span.clone()]);
@@ -116,7 +119,7 @@ impl simd::Work for Departure<'_> {
     }
 }
 
-/// The correction of coefficients.
+/// Arguments of [`Correction::apply`].
 struct Apply<'a> {
     correction: &'a Correction,
     psf: &'a mut Psf,
@@ -147,7 +150,7 @@ impl simd::Work for Apply<'_> {
     }
 }
 
-/// The spreading of a star's residuals and weights over the coefficients.
+/// Arguments of [`Correction::add`].
 struct Spread<'a> {
     correction: &'a mut Correction,
     offset: [f32; 2],
@@ -170,7 +173,7 @@ impl simd::Work for Spread<'_> {
 }
 
 impl SpreadRows {
-    /// Spreads the rows of a stamp.
+    /// Spreads the rows of a stamp along x.
     #[inline(always)]
     fn along(&mut self, taps: Taps, stamp: &[f32], layout: Layout) {
         let Self { pixels, len, parities: [this, other] } = self;
@@ -186,7 +189,8 @@ impl SpreadRows {
         }
     }
 
-    /// Adds the rows, spread over those of the coefficients, of which each is under two.
+    /// Spreads the rows along y and adds them to the coefficients. Each row of coefficients gets light from
+    /// two rows of pixels.
     #[inline(always)]
     fn add_to(&self, grid: Grid, first: usize, y: Taps, target: &mut [f32]) {
         let len = self.len;

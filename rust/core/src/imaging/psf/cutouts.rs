@@ -1,6 +1,7 @@
-//! Stamps of stars, with who is near whom.
+//! Cuts the stamps of stars from a frame, and finds for each star the neighbours whose light reaches its
+//! stamp.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use rayon::prelude::*;
@@ -13,48 +14,54 @@ use crate::imaging::sharp::Neighbours;
 use crate::imaging::stamp::{self, BAD, Crop, Layout, is_good};
 use crate::index::point_grid::PointGrid;
 
-/// A neighbour that casts less than this fraction of the noise on the nearest pixel that matters is left out.
+/// A neighbour is ignored if its light at the edge of a star's core is less than this fraction of the noise.
 const FAINT_LIGHT: f32 = 0.2;
-/// The pixels of a star that matter for its position are within so many sigmas of it.
+/// Radius of a star's core, whose pixels determine its position, in sigmas of its image.
 const CORE_SIGMAS: f32 = 2.0;
-/// Surface brightness of the far wings, falling with the square of the distance, in units of the peak.
+/// Surface brightness of the far wings, in units of the peak; it falls with the square of the distance.
 const WING_BRIGHTNESS: f32 = 0.01;
-/// A star whose central pixel exceeds so many sigmas of the background is fitted on its whole stamp.
+/// A star whose central pixel exceeds this many sigmas of the background is fitted on its whole stamp.
 const BRIGHT_PEAK: f32 = 30.0;
-/// A fainter one within so many sigmas of its image: there is nothing but background further out.
+/// Half width of the part of the stamp on which a fainter star is fitted, in sigmas of its image. There is
+/// only background farther out.
 const FAINT_REACH: f32 = 2.7;
-/// Neighbours of a star at most: those whose light matters most.
+/// Largest number of neighbours of a star. Those with the most light on its stamp are kept.
 const MAX_NEIGHBOURS: usize = 12;
-/// A pixel stands out alone if its neighbours are darker, by so many sigmas of their noise, than those of a star of this
-/// fraction of the stars' width; without so many of the highest, as cosmic rays hit several pixels.
+/// A pixel is lone if its neighbours are darker than those of a star of this fraction of the stars' width.
 const LONE_WIDTH: f64 = 0.7;
+/// Significance that this difference must have, in standard errors.
 const LONE_SIGMAS: f32 = 4.0;
+/// Number of the highest neighbours excluded from the test, because cosmic rays hit several pixels.
 const LONE_SPARED: usize = 2;
-/// Within this distance (pixels) of a star it takes one of this fraction of their width.
+/// Up to this distance (pixels along each axis) from the middle of a stamp, [`CORE_WIDTH`] replaces
+/// [`LONE_WIDTH`].
 const CORE_RADIUS: usize = 1;
+/// Fraction of the stars' width for the test of pixels in a star's core.
 const CORE_WIDTH: f64 = 0.5;
-/// Stars worked on by one task.
+/// Number of stars per task.
 const TASK_STARS: usize = 16;
 
-/// Expected size of the stars' images before they are fitted.
+/// Expected size of the stars' images, before they are fitted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     /// Half width of a stamp.
     pub half: usize,
-    /// Standard deviation of a star's image.
+    /// Standard deviation of a star's image, in pixels.
     pub sigma: f32,
-    /// Whether pixels that stand out alone are bad.
+    /// Whether lone pixels are marked as bad.
     pub refuse_lone: bool,
 }
 
 impl Shape {
-    /// Mean of so many darkest neighbours of a pixel, as fractions of its height, of a star of this fraction of the width.
+    /// Mean of the six darkest neighbours of the central pixel of a star, as a fraction of that pixel's
+    /// height. The star has this fraction of the stars' width.
     fn darkest(self, fraction: f64) -> f32 {
         let [beside, diagonally] = gaussian_neighbours(fraction * f64::from(self.sigma));
         ((2.0 * beside + 4.0 * diagonally) / 6.0) as f32
     }
 
-    /// Mean of the neighbours of the middle of a star sharper than any.
+    /// Mean of the eight neighbours of the central pixel, as a fraction of its height, for the narrowest
+    /// possible star.
     fn beside(self) -> f32 {
         let [beside, diagonally] = gaussian_neighbours(LONE_WIDTH * f64::from(self.sigma));
         (0.5 * (beside + diagonally)) as f32
@@ -65,7 +72,8 @@ impl Shape {
         1.0 / (std::f32::consts::TAU * self.sigma * self.sigma)
     }
 
-    /// Surface brightness of a star of unit flux where it comes nearest to the core of another, `apart` from it.
+    /// Surface brightness of a star of unit flux at the nearest point of the core of another star. `apart` is
+    /// the distance between both in columns and rows.
     fn brightness_near(self, apart: [isize; 2]) -> f32 {
         let distance = (apart[0] as f32).hypot(apart[1] as f32);
         let r = (distance / self.sigma - CORE_SIGMAS).max(0.0);
@@ -73,19 +81,20 @@ impl Shape {
     }
 }
 
-/// Stamps of stars, with who is near whom.
+/// The stamps of stars and, for each star, its neighbours.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     layout: Layout,
     shape: Shape,
     lone: Lone,
-    /// Column and row of the pixel in the middle of each.
+    /// Column and row of the middle pixel of each stamp.
     pixels: Vec<[isize; 2]>,
-    /// Frame less background, BAD where bad, saturated, or outside the frame.
+    /// Pixels of the stamps: frame minus background, or BAD if the pixel is bad, saturated, or outside the
+    /// frame.
     data: Vec<f32>,
     /// Variance of the background at each star.
     variance: Vec<f32>,
-    /// Part of each stamp that is worked on: bright stars tell something further out than faint ones.
+    /// Part of each stamp that is fitted. It is larger for bright stars, which show more of their wings.
     crops: Vec<Crop>,
     /// Neighbours of star i: `neighbours[starts[i]..starts[i + 1]]`.
     neighbours: Vec<u32>,
@@ -93,10 +102,11 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// Cuts the stamps of `sources`; pixels from `saturation` on are bad. `excess` scales the noise for its correlation.
+    /// Cuts the stamps of `sources` from a frame. Pixels of `saturation` or more are bad. `excess` scales the
+    /// noise for its correlation between pixels.
     ///
-    /// Of stamps that were cut before, and the indices there of the first of `sources`, those that have not moved are
-    /// taken over.
+    /// `before` holds stamps that were cut earlier, and the indices in them of the first of `sources`. Their
+    /// pixels are reused for sources whose middle pixel has not changed.
     pub(crate) fn cut(
         image: &Image<'_>,
         background: &Background,
@@ -149,22 +159,22 @@ impl Stamps {
         self.layout
     }
 
-    /// Standard deviation of a star's image.
+    /// Standard deviation of a star's image, in pixels.
     pub(super) fn sigma(&self) -> f32 {
         self.shape.sigma
     }
 
-    /// Mean of the neighbours of the middle of a star sharper than any, as a fraction of its height.
+    /// Least mean of the neighbours of a star's central pixel, as a fraction of its height.
     pub(super) fn least_beside(&self) -> f32 {
         self.shape.beside()
     }
 
-    /// Pixels of a stamp of residuals, in units of their noise, that stand out alone.
+    /// Indices of the lone pixels in a stamp of residuals, which are in units of their noise.
     pub(super) fn lone(&self, residual: &[f32]) -> Vec<usize> {
         self.lone.find(self.layout, 1.0, residual)
     }
 
-    /// Makes pixels of star `i` bad.
+    /// Marks pixels in the stamp of star `i` as bad.
     pub(crate) fn mask(&mut self, i: usize, pixels: &[usize]) {
         let first = i * self.layout.len();
         for &at in pixels {
@@ -177,12 +187,12 @@ impl Stamps {
         &self.data[i * self.layout.len()..(i + 1) * self.layout.len()]
     }
 
-    /// Rows of a stamp, without their padding.
+    /// Rows of the stamp of star `i`, without their padding.
     pub(super) fn rows(&self, i: usize) -> impl Iterator<Item = &[f32]> {
         self.data(i).chunks_exact(self.layout.stride).map(|row| &row[..self.layout.side])
     }
 
-    /// Part of the stamp that is worked on.
+    /// The part of the stamp of star `i` that is fitted.
     #[inline(always)]
     pub(crate) fn crop(&self, i: usize) -> Crop {
         self.crops[i]
@@ -199,12 +209,13 @@ impl Stamps {
     }
 }
 
-/// Limits that tell pixels that stand out alone from those of stars.
+/// Limits for finding lone pixels: pixels that stand out from their neighbours more than a star's pixel can.
 #[derive(Debug, Clone, Copy)]
 struct Lone {
-    /// Mean of the darkest neighbours of a star's pixel at least, as fractions of its height: in its core, and elsewhere.
-    /// Zero where no pixel is alone.
+    /// Least mean of the darkest neighbours of a pixel in a star's core, as a fraction of its height. Zero
+    /// disables the test.
     core: f32,
+    /// The same limit for pixels outside the core.
     wing: f32,
 }
 
@@ -220,10 +231,10 @@ impl Lone {
         }
     }
 
-    /// Good pixels of a stamp that stand out alone.
+    /// Indices of the good pixels of a stamp that are lone.
     fn find(self, Layout { half, side, stride }: Layout, noise: f32, stamp: &[f32]) -> Vec<usize> {
         let mut found = Vec::new();
-        // With neighbours as dark as the background, or a little darker, it is that high.
+        // Least height of a lone pixel, with neighbours that are one sigma darker than the background.
         let lowest = (LONE_SIGMAS * (1.0 / 6.0 + self.wing * self.wing).sqrt() - 1.0) * noise / self.wing;
         let is_core = |v: usize| v.abs_diff(half) <= CORE_RADIUS;
         for j in 0..side {
@@ -247,7 +258,8 @@ impl Lone {
                         around.add(other);
                     }
                 }
-                // Beside what is bad nothing is alone: saturated pixels are the brighter ones.
+                // A missing neighbour counts as one of the highest, because saturated pixels are bright. A
+                // pixel with too many missing neighbours is not lone.
                 let Some(spared) = LONE_SPARED.checked_sub(around.missing()) else { continue };
                 let least = if is_core(i) && is_core(j) { self.core } else { self.wing };
                 if around.are_dark(v, noise, least, LONE_SIGMAS, spared) {
@@ -259,7 +271,8 @@ impl Lone {
     }
 }
 
-/// For each star the others whose light matters on its stamp, as compressed rows.
+/// Finds for each star the other stars whose light matters on its stamp. The result is in compressed rows:
+/// all neighbours, and the start of each star's part.
 fn neighbours(sources: &[Source], variance: &[f32], shape: Shape) -> (Vec<u32>, Vec<u32>) {
     let reach = 2 * shape.half as isize;
     let points: Vec<[f64; 2]> = sources.iter().map(|s| s.pixel.map(|p| p as f64)).collect();

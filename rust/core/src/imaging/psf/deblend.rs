@@ -1,6 +1,6 @@
-//! Stars hidden beside others: what the fit leaves over where it does not fit.
+//! Finds stars that are blended with others, in the residuals of stars that do not fit.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use std::collections::HashSet;
@@ -15,38 +15,41 @@ use super::{Rendering, field::PsfField};
 use crate::imaging::stamp::{Crop, Layout, is_good};
 use crate::simd::{self, vectorized};
 
-/// A star whose chi-square exceeds its expectation by so many standard deviations is looked at.
+/// A star does not fit if its chi-square exceeds its expectation by this many standard deviations.
 const MISFIT_SIGMAS: f32 = 4.0;
-/// Height of a hidden star above the noise, the error of the point-spread function included.
+/// Least height of a hidden star, in sigmas of the noise with the error of the point-spread function.
 const HIDDEN_SIGMAS: f32 = 5.0;
-/// Hidden stars nearer than this many sigmas of a star's image to one that is known cannot be told from it.
+/// Least distance of a hidden star from known stars, in sigmas of a star's image. Nearer stars cannot be
+/// separated.
 const MIN_DISTANCE: f32 = 1.2;
-/// A star at r sigmas from another must have more than w / (1 + r²) of its light, w being this many relative errors of
-/// the point-spread function, and at least [`MIN_WINGS`]: beyond the stamps its wings are not known at all.
+/// A hidden star at r sigmas from a known star must have more than the fraction w / (1 + r²) of that star's
+/// flux, where w is this many relative errors of the point-spread function.
 const WING_ERRORS: f32 = 10.0;
+/// Least value of that w, because the wings of stars are unknown beyond the stamps.
 const MIN_WINGS: f32 = 0.1;
-/// Stars that the fit has drawn together to within this many sigmas are one.
+/// Stars nearer to each other than this many sigmas after the fit are taken as one star.
 const MERGED_DISTANCE: f32 = 0.8;
-/// Stars found beside others are dropped if the fit leaves them less than so many sigmas of flux.
+/// A star found in residuals is dropped if its fitted flux is less than this many sigmas.
 const MIN_FLUX_SIGMAS: f32 = 3.0;
-/// Half width of the part of the point-spread function that a hidden star is looked for with.
+/// Half width, in pixels, of the part of the point-spread function that serves as the matched filter.
 const REACH: usize = 2;
-/// Stars looked at by one task.
+/// Number of stars per task.
 const TASK_STARS: usize = 8;
 
-/// A star found beside another.
+/// A star found in the residuals of another star.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hidden {
-    /// Index of the star beside which it was found.
+    /// Index of the star in whose residuals it was found.
     pub beside: usize,
     pub source: Source,
-    /// Its height in sigmas.
+    /// Height of its peak, in sigmas.
     height: f32,
 }
 
-/// Stars that show in the residuals of those that do not fit, `misfits`; `sigma` is the width of a star's image.
+/// Finds stars in the residuals of the stars `misfits`, which do not fit. `sigma` is the width of a star's
+/// image.
 ///
-/// A point-spread function that varies is less well known in some parts of the frame, which the `local` noise tells.
+/// If the point-spread function varies, its error differs over the frame and is taken from the `local` noise.
 pub(crate) fn hidden(
     stamps: &Stamps,
     psf: &PsfField,
@@ -73,7 +76,7 @@ pub(crate) fn hidden(
         .flatten()
         .collect();
     found.sort_by(|a, b| b.height.total_cmp(&a.height));
-    // Two stars may both point to the same third one.
+    // The residuals of two stars may show the same third star.
     let mut taken = HashSet::new();
     found.retain(|hidden| {
         let [x, y] = hidden.source.pixel;
@@ -92,8 +95,8 @@ pub(crate) fn misfits(fits: &[Fit]) -> Vec<usize> {
     (0..fits.len()).filter(|&i| misfit(&fits[i]) && fits[i].source.flux > 0.0).collect()
 }
 
-/// Which stars are there. The first `detected` are; of those found beside them, those that the fit has left their light and
-/// has not drawn onto another star.
+/// Tests which stars are real. The first `detected` always are. A star found in residuals is real if its
+/// fitted flux is significant and the fit has not merged it with another star.
 pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -> Vec<bool> {
     (0..fits.len())
         .map(|i| {
@@ -107,20 +110,21 @@ pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -
         .collect()
 }
 
-/// Residuals of the fit of a star, with their weights.
+/// Residuals of the fit of a star and their weights, with a border of zeros.
 #[derive(Debug, Default)]
 struct Residuals {
-    /// Weight of each pixel of the stamp, and its weighted residual: rows with zeros around, so many pixels on each side.
+    /// Weight of each pixel of the stamp.
     weight: Vec<f32>,
+    /// Residual of each pixel times its weight.
     light: Vec<f32>,
     stride: usize,
 }
 
 impl Residuals {
-    /// As many as the filter reaches beyond the stamp.
+    /// Width of the border: the number of pixels by which the filter extends beyond the stamp.
     const RIM: usize = REACH - 1;
 
-    /// Those of star `i`; `work` holds its model and its neighbours' light.
+    /// Computes the residuals of star `i`. `work` holds its model and its neighbours' light.
     fn weigh(&mut self, stamps: &Stamps, noise: Noise, sources: &[Source], i: usize, work: &Work) {
         let layout = stamps.layout();
         self.stride = layout.side + 2 * Self::RIM;
@@ -141,12 +145,13 @@ impl Residuals {
     }
 }
 
-/// A row of residuals through a filter: the light of a star at each place, and its weight.
+/// Arguments of the matched filter for a row of residuals. It gives the light of a star at each position and
+/// its weight.
 struct Filtered<'a> {
     residuals: &'a Residuals,
     kernel: &'a [f32],
     layout: Layout,
-    /// The row, counted from the first that the filter fits in.
+    /// Index of the row, counted from the first one on which the filter can be centred.
     row: usize,
     light: &'a mut [f32],
     weight: &'a mut [f32],
@@ -176,7 +181,7 @@ impl simd::Work for Filtered<'_> {
     }
 }
 
-/// The highest peak of the residuals through the filter `kernel`, away from all known stars.
+/// Finds the highest peak of the residuals, filtered with `kernel`, that is not explained by the known stars.
 fn brightest(
     stamps: &Stamps,
     kernel: &Rendering,
@@ -195,7 +200,7 @@ fn brightest(
             ([0, 1].map(|k| (sources[j].pixel[k] - pixel[k]) as f32 + sources[j].offset[k]), sources[j].flux)
         })
         .collect();
-    // Flux that a star found at x, y must have to be none of the wings of those that are known.
+    // Least flux that a star at x, y must have to exceed the errors of the known stars' wings.
     let least_flux = |x: isize, y: isize| {
         known.iter().fold(0.0, |least: f32, &([kx, ky], flux)| {
             let r = (kx - x as f32).hypot(ky - y as f32) / sigma;

@@ -1,36 +1,36 @@
-//! The point-spread function all over a frame.
+//! The point-spread function (PSF) as a function of the position in a frame.
 
 use rayon::prelude::*;
 
 use super::Psf;
 use crate::imaging::stamp::part_of;
 
-/// Cells between two nodes, along each axis. In a cell the function is taken as constant.
+/// Number of cells between two nodes, along each axis. Within a cell the PSF is constant.
 const CELLS_BETWEEN_NODES: usize = 4;
 
-/// A point-spread function that varies over the frame: given at nodes, linear between them.
+/// A PSF that varies over the frame: given at nodes, bilinear between them.
 ///
-/// It is worked out once for each of the cells that the frame is divided into, so that a star costs the same as if the
-/// function were the same everywhere.
+/// It is interpolated once for each of the cells into which the frame is divided. So rendering a star is as
+/// fast as with a uniform PSF.
 #[derive(Debug, Clone)]
 pub(crate) struct PsfField {
     /// Width and height of the frame.
     size: [usize; 2],
-    /// Nodes along each axis, the outermost on the edge of the frame; 1 where the function is the same everywhere.
+    /// Number of nodes along each axis. The outermost are on the edge of the frame. 1 for a uniform PSF.
     along: usize,
-    /// The functions at the nodes, row by row.
+    /// The PSFs at the nodes, row by row.
     nodes: Vec<Psf>,
-    /// The functions in the cells, row by row.
+    /// The PSFs in the cells, row by row.
     cells: Vec<Psf>,
 }
 
 impl PsfField {
-    /// The same everywhere in a frame of this width and height.
+    /// A uniform PSF in a frame of width and height `size`.
     pub(crate) fn uniform(psf: Psf, size: [usize; 2]) -> Self {
         Self { size, along: 1, nodes: vec![psf.clone()], cells: vec![psf] }
     }
 
-    /// The same, free to vary between `along` nodes on each axis, two at least.
+    /// The same PSF, given at `along` nodes (two at least) along each axis.
     pub(crate) fn divided(&self, along: usize) -> Self {
         let place = |k: usize, side: usize| (k * side / (along - 1)) as isize;
         let node =
@@ -41,7 +41,7 @@ impl PsfField {
         field
     }
 
-    /// Nodes along each axis.
+    /// Number of nodes along each axis.
     pub(crate) fn along(&self) -> usize {
         self.along
     }
@@ -51,37 +51,37 @@ impl PsfField {
         self.nodes[0].half()
     }
 
-    /// The cell that a pixel is in.
+    /// Index of the cell that contains a pixel.
     pub(crate) fn cell(&self, pixel: [isize; 2]) -> usize {
         part_of(pixel, self.size, self.across())
     }
 
-    /// The function at a pixel.
+    /// The PSF at a pixel.
     pub(crate) fn at(&self, pixel: [isize; 2]) -> &Psf {
         &self.cells[self.cell(pixel)]
     }
 
-    /// The functions in the cells.
+    /// The PSFs in the cells.
     pub(crate) fn cells(&self) -> &[Psf] {
         &self.cells
     }
 
-    /// The functions at the nodes.
+    /// The PSFs at the nodes.
     pub(crate) fn nodes(&self) -> &[Psf] {
         &self.nodes
     }
 
-    /// The function at node `k`.
+    /// The PSF at node `k`.
     pub(crate) fn node(&self, k: usize) -> &Psf {
         &self.nodes[k]
     }
 
-    /// The functions at the nodes, to be changed; [`update`](Self::update) then makes them count.
+    /// The PSFs at the nodes, to be changed. Call [`update`](Self::update) afterwards.
     pub(crate) fn nodes_mut(&mut self) -> &mut [Psf] {
         &mut self.nodes
     }
 
-    /// The nodes about a cell, each with its part in the cell's function.
+    /// The four nodes around a cell, each with its weight in the cell's PSF.
     pub(crate) fn parts(&self, cell: usize) -> [(usize, f32); 4] {
         let across = self.across();
         let [(left, right), (top, bottom)] = [cell % across, cell / across].map(|at| {
@@ -94,7 +94,7 @@ impl PsfField {
             .map(|((row, y), (column, x))| (row * self.along + column, x * y))
     }
 
-    /// Works out the cells from the nodes.
+    /// Interpolates the PSFs of the cells from those of the nodes.
     pub(crate) fn update(&mut self) {
         let across = self.across();
         let mut cells = std::mem::take(&mut self.cells);
@@ -105,29 +105,31 @@ impl PsfField {
         self.cells = cells;
     }
 
-    /// The functions at the nodes alone.
+    /// Converts to the public type, which holds only the PSFs at the nodes.
     pub(crate) fn into_effective(self, kind: PsfKind) -> EffectivePsf {
         EffectivePsf { kind, size: self.size, along: self.along, nodes: self.nodes }
     }
 
-    /// Cells along each axis.
+    /// Number of cells along each axis.
     fn across(&self) -> usize {
         (CELLS_BETWEEN_NODES * (self.along - 1)).max(1)
     }
 }
 
-/// Kind of point-spread function of a frame.
+/// Kind of the point-spread function of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PsfKind {
-    /// Measured from the frame's stars, and different from place to place.
+    /// Measured from the frame's stars; varies over the frame.
     Varying,
-    /// Measured from the frame's stars, the same everywhere.
+    /// Measured from the frame's stars; the same everywhere.
     Uniform,
-    /// A Gaussian of the stars' width: too few stars tell more, or what they tell is no image of a star.
+    /// A Gaussian of the stars' width, because too few stars can measure the function, or because the
+    /// measured one is not plausible for a star.
     Gaussian,
 }
 
-/// The effective point-spread function of a frame, as its stars tell it, at nodes of which the outermost are on its edge.
+/// The effective point-spread function of a frame, measured from its stars, at nodes. The outermost nodes are
+/// on the edge of the frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EffectivePsf {
     /// Kind of the function.
@@ -141,17 +143,18 @@ impl EffectivePsf {
     /// Samples per pixel along either axis.
     pub const OVERSAMPLING: usize = super::OVERSAMPLING;
 
-    /// Samples along a side of a node's square grid; the star is at the middle one.
+    /// Number of samples along a side of a node's square grid. The star is at the middle sample.
     pub fn side(&self) -> usize {
         self.nodes[0].samples_a_side()
     }
 
-    /// Samples of the nodes, row by row, each grid of them row by row: the part of the light in a pixel there.
+    /// Samples of all nodes: the nodes row by row, the grid of each node row by row. A sample is the fraction
+    /// of the light in a pixel centred there.
     pub fn samples(&self) -> Vec<f64> {
         self.nodes.iter().flat_map(Psf::samples).collect()
     }
 
-    /// Columns and rows of the frame at which the nodes are.
+    /// Columns and rows of the nodes in the frame.
     pub fn places(&self) -> [Vec<f64>; 2] {
         let last = self.along.max(2) as f64 - 1.0;
         self.size.map(|side| (0..self.along).map(|k| side as f64 * k as f64 / last - 0.5).collect())

@@ -1,6 +1,7 @@
-//! Position and flux of stars by weighted least squares with the point-spread function, neighbours included.
+//! Fits position and flux of stars by weighted least squares with the point-spread function, together with
+//! their neighbours.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use rayon::prelude::*;
@@ -16,28 +17,33 @@ use crate::imaging::stamp::{BAD, Crop, Layout};
 use crate::monitor::{Monitor, checkpoint};
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// Longest step of a position in one round, in pixels: the model is linear over not much more.
+/// Longest step of a position in one round, in pixels. The linear model is not valid over much longer steps.
 const MAX_STEP: f32 = 0.4;
-/// Rounds at most. Stars alone need three, close pairs more.
+/// Largest number of rounds. Isolated stars need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
-/// In so many rounds at first all neighbours of a star that moves follow it, later only those it touches.
+/// In this many first rounds, all neighbours of a moving star are fitted again; later only those that it
+/// touches.
 const FIRST_ROUNDS: usize = 2;
-/// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the one
-/// more that all stars get, being of second order, is then the last that counts.
+/// A star is settled after a step shorter than this fraction of its position error, and than
+/// [`SETTLED_PIXELS`]. Every star gets one more step at the end, and the error that then remains is of second
+/// order.
 const SETTLED_SIGMAS: f32 = 0.3;
+/// Longest step, in pixels, after which a star may be settled.
 const SETTLED_PIXELS: f32 = 0.05;
-/// Neighbours within so many sigmas of a star's image touch it: its fit leaves them free too, as what is given to one is
-/// taken from the other. The first [`MAX_TOUCHING`] of them, that is; the others stay as they are for a round.
+/// Neighbours within this many sigmas of a star's image touch the star. The first [`MAX_TOUCHING`] of them
+/// are fitted together with the star, because the fluxes are correlated; other neighbours are held fixed
+/// during a round.
 const TOUCHING_SIGMAS: f32 = 2.5;
-/// Stars fitted by one task.
+/// Number of stars per task.
 const TASK_STARS: usize = 8;
 
-/// How many pixels may still be gone through: what is spent on a frame is bounded, whatever is on it.
+/// Number of pixels that may still be processed. It bounds the time spent on a frame, whatever the frame
+/// shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort(pub usize);
 
 impl Effort {
-    /// Takes so much, if it is there.
+    /// Subtracts `pixels` if enough are left; otherwise subtracts all that is left and returns false.
     pub(crate) fn spend(&mut self, pixels: usize) -> bool {
         let enough = self.0 >= pixels;
         self.0 -= if enough { pixels } else { self.0 };
@@ -52,17 +58,19 @@ pub(crate) struct Work {
     other: Rendering,
     /// Light of the neighbours on the stamp.
     pub light: Vec<f32>,
-    /// Of the first so many neighbours that touch the star, what x, y and flux of each do to the stamp.
+    /// Number of touching neighbours that are fitted together with the star.
     touching: usize,
+    /// Derivatives of the stamp with respect to x, y and flux of each of these neighbours.
     gradients: Vec<f32>,
     scratch: Vec<f32>,
 }
 
 impl Stamps {
-    /// Fits all the stars together: each round, each star to what its neighbours of the round before leave.
+    /// Fits all stars together. In each round, each star is fitted to its pixels minus the light of its
+    /// neighbours, as these were in the previous round.
     ///
-    /// Stars that are settled stay as they are unless a neighbour moves, after the first rounds one that they touch. Where
-    /// there is no `effort` left, stars stay as they are too.
+    /// Settled stars are not fitted again unless a neighbour moves; after the first rounds, a touching
+    /// neighbour. The fit ends when no `effort` is left.
     pub(crate) fn fit(
         &self,
         psf: &PsfField,
@@ -97,19 +105,20 @@ impl Stamps {
                 fits[i] = step;
             }
         }
-        // What goes back and forth after so many rounds will do so after more.
+        // Stars that still oscillate after all rounds would do so after more.
         for fit in &mut fits {
             fit.settled = true;
         }
         Ok(fits)
     }
 
-    /// Pixels that a step of star `i` goes through, about: its own, several times, and those of its neighbours.
+    /// Approximate number of pixels that a step of star `i` processes: its own pixels, several times, and
+    /// those of its neighbours.
     pub(crate) fn cost(&self, i: usize) -> usize {
         self.layout().len() * (2 + self.neighbours(i).len())
     }
 
-    /// One Gauss-Newton step of star `i`; `work` keeps its model and its neighbours' light.
+    /// Makes one Gauss-Newton step of star `i`. Its model and its neighbours' light are left in `work`.
     pub(crate) fn step(
         &self,
         psf: &PsfField,
@@ -150,7 +159,7 @@ impl Stamps {
         let x = (source.offset[0] + shorten * step[0]).clamp(-MAX_OFFSET, MAX_OFFSET);
         let y = (source.offset[1] + shorten * step[1]).clamp(-MAX_OFFSET, MAX_OFFSET);
         let sigma = (0.5 * (xx + yy)).sqrt();
-        // A step of the position that was cut short leaves the flux to the position it has.
+        // After a shortened step, the flux is fitted at the old position.
         let flux =
             source.flux + if shorten < 1.0 { bf / normal.left[5] } else { xf * bx + yf * by + ff * bf };
         Fit {
@@ -160,12 +169,13 @@ impl Stamps {
             chi2: normal.chi2,
             pixels: normal.pixels,
             inverse,
-            // Where there is no light there is no position to be settled.
+            // A star without significant light has no position that could settle.
             settled: length < (SETTLED_SIGMAS * sigma).min(SETTLED_PIXELS) || flux * flux < ff,
         }
     }
 
-    /// Adds up the neighbours' light on the stamp of star `i`, and what the nearest of them could do to it.
+    /// Sums the neighbours' light on the stamp of star `i`, and computes the derivatives for touching
+    /// neighbours.
     #[inline(always)]
     fn shine(&self, psf: &PsfField, sources: &[Source], i: usize, work: &mut Work) {
         let Work { other, light, touching, gradients, .. } = work;
@@ -199,12 +209,13 @@ impl Stamps {
         }
     }
 
-    /// Whether two stars have to be fitted together.
+    /// Whether two stars are so near that they must be fitted together.
     fn touch(&self, a: &Source, b: &Source) -> bool {
         a.distance(b) < TOUCHING_SIGMAS * self.sigma()
     }
 
-    /// Adds `scale` times a stamp whose middle is `apart` from that of another to the other.
+    /// Adds `scale` times a stamp to another stamp. `apart` is the offset of its middle from that of the
+    /// other.
     #[inline(always)]
     fn add_shifted(&self, stamp: &[f32], apart: [isize; 2], scale: f32, to: &mut [f32]) {
         let Layout { side, stride, .. } = self.layout();
@@ -220,7 +231,8 @@ impl Stamps {
         }
     }
 
-    /// The normal equations of star `i` when the neighbours that touch it are free as well: theirs are eliminated.
+    /// The normal equations of star `i`, fitted together with its touching neighbours, whose unknowns are
+    /// eliminated.
     #[inline(always)]
     fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &mut Work) -> Normal {
         let pixel_noise = PixelNoise::new(noise.weighting(), self.variance(i));
@@ -296,7 +308,7 @@ impl Stamps {
     }
 }
 
-/// One step of a star.
+/// Arguments of [`Stamps::step`].
 struct Step<'a> {
     stamps: &'a Stamps,
     psf: &'a PsfField,

@@ -1,6 +1,6 @@
-//! The noise of pixels with stars on them.
+//! Models and measures the noise of pixels that contain light of stars.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use nalgebra::{Matrix3, Vector3};
@@ -11,23 +11,24 @@ use crate::imaging::stamp::part_of;
 use crate::lsq::robust::median;
 use crate::simd::Lanes;
 
-/// Relative error of the point-spread function that is counted at most in the weights of pixels.
+/// Largest relative error of the point-spread function (PSF) that is used in the weights of pixels.
 const MAX_WEIGHT_ERROR: f32 = 0.03;
-/// Rounds in which the noise is measured with the weights that itself gives.
+/// Number of rounds. In each, the noise is measured with weights from the noise of the previous round.
 const ROUNDS: usize = 4;
-/// A residual of more standard deviations is a neighbour or a cosmic ray.
+/// Larger residuals, in standard deviations, are excluded as neighbours or cosmic rays.
 const OUTLIER: f32 = 5.0;
-/// Samples added up by one task.
+/// Number of samples per task.
 const TASK_SAMPLES: usize = 2048;
 
-/// Variance of a pixel: `σ² + faint + photon · light + model · light²`, of the light of all stars on it.
+/// Noise model: the variance of a pixel is `σ² + faint + photon · light + model · light²`, where σ² is the
+/// variance of the background, and the light is that of all stars on the pixel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Noise {
-    /// Variance of the light of stars that are too faint to be told from the star.
+    /// Variance caused by undetected faint stars.
     pub faint: f32,
-    /// Units of the image per electron.
+    /// Photon noise, in units of the image per electron.
     pub photon: f32,
-    /// Square of the relative error of the point-spread function.
+    /// Square of the relative error of the PSF.
     pub model: f32,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct PixelNoise {
 }
 
 impl PixelNoise {
-    /// Over a background of this variance.
+    /// The noise model of pixels with this variance of the background.
     #[inline(always)]
     pub(super) fn new(noise: Noise, background: f32) -> Self {
         let splat = Lanes::splat;
@@ -50,7 +51,7 @@ impl PixelNoise {
         }
     }
 
-    /// Variance of pixels with this light; what is negative counts as none.
+    /// Variance of pixels with this light. Negative light counts as zero.
     #[inline(always)]
     pub(super) fn variance(&self, light: Lanes) -> Lanes {
         let light = light.max(Lanes::splat(0.0));
@@ -58,29 +59,31 @@ impl PixelNoise {
     }
 }
 
-/// A pixel of a star.
+/// A pixel of a star, used to measure the noise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Light of the star.
+    /// Light of the star in the pixel.
     pub light: f32,
-    /// Square of the residual.
+    /// Squared residual.
     pub square: f32,
     /// Variance of the background.
     pub background: f32,
-    /// Whether the star is one of the fainter ones.
+    /// Whether the star is fainter than the median of the stars.
     pub of_faint_star: bool,
 }
 
-/// Powers of the light in normal equations of three terms, and sums of weights with these, and with the excess times the terms:
-/// of the brighter stars, and of the fainter ones.
+/// Number of powers of the light in normal equations of three terms.
 const POWERS: usize = 5;
+/// Sums of the weights times powers of the light, then times the excess and the three terms. The first row is
+/// for the brighter stars, the second for the fainter ones.
 type Sums = [[f64; POWERS + 3]; 2];
 
 impl Noise {
-    /// The noise that pixels of stars have, by least squares of their squared residuals; no part of it is negative. The photon
-    /// noise of `start` stays if it is `known`.
+    /// Measures the noise by a least-squares fit to the squared residuals of pixels of stars. No part of the
+    /// noise is negative. If the photon noise is `known`, that of `start` is kept.
     ///
-    /// The fainter stars tell of the light of those too faint to see, for the error of the shape is a fraction of theirs.
+    /// The variance of undetected stars is measured from the fainter stars alone, where the error of the PSF,
+    /// which is proportional to a star's light, is small.
     pub(super) fn measured(samples: &[Sample], start: Self, known: bool) -> Self {
         let mut noise = start;
         for _ in 0..ROUNDS {
@@ -98,8 +101,8 @@ impl Noise {
         noise
     }
 
-    /// Normal equations of `faint`, `photon` beyond what is kept, and `model`, each sample weighted with its expected scatter:
-    /// of the brighter stars, and of the fainter ones.
+    /// Normal equations of `faint`, `photon` less `kept_photon`, and `model`, for the brighter stars and for
+    /// the fainter ones. Each sample has the inverse square of its expected variance as its weight.
     fn normal_equations(self, samples: &[Sample], kept_photon: f32) -> [(Matrix3<f64>, Vector3<f64>); 2] {
         let parts: Vec<Sums> = samples.par_chunks(TASK_SAMPLES).map(|s| self.sums(s, kept_photon)).collect();
         [0, 1].map(|part| {
@@ -108,7 +111,7 @@ impl Noise {
         })
     }
 
-    /// Sums of the weights of samples, times powers of their light, and of these times their excess.
+    /// The sums over some samples from which the normal equations are formed.
     fn sums(self, samples: &[Sample], kept_photon: f32) -> Sums {
         let mut sums = Sums::default();
         for &Sample { light, square, background, of_faint_star } in samples {
@@ -120,7 +123,7 @@ impl Noise {
                 [expected, square - background - kept_photon * light, light].map(f64::from);
             let weight = (expected * expected).recip();
             let square = light * light;
-            // The terms are powers of the light, and their products are.
+            // The terms are powers of the light, and so are their products.
             let powers = [1.0, light, square, square * light, square * square];
             let part = usize::from(of_faint_star);
             let (left, right) = sums[part].split_at_mut(POWERS);
@@ -134,16 +137,19 @@ impl Noise {
         sums
     }
 
+    /// Variance of a pixel with this variance of the background and this light of stars.
     #[inline]
     pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
         let light = light.max(0.0);
         background + self.faint + self.photon * light + self.model * light * light
     }
 
-    /// The variance to weight pixels with, which grows with the light no more than is sure.
+    /// The noise for the weights of pixels. The error of the PSF in it is limited to [`MAX_WEIGHT_ERROR`],
+    /// and the photon noise is reduced in proportion.
     ///
-    /// Where the point-spread function is not known well, its error, and stars that its light hides, pass for photon noise.
-    /// Counted in full they would leave a bright star to its faint wings, and to neighbouring stars.
+    /// If the PSF is poorly known, its error and hidden stars are partly measured as photon noise. With the
+    /// full noise, the bright pixels of a star would have so little weight that its faint wings and
+    /// neighbouring stars determined its fit.
     #[inline]
     pub(super) fn weighting(self) -> Self {
         let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
@@ -155,31 +161,37 @@ impl Noise {
     }
 }
 
-/// Stars of this signal to noise tell how wrong the point-spread function is in their part of the frame, if there are so many
-/// on average; parts along an axis at most.
+/// Least signal-to-noise ratio of stars that measure the local error of the PSF.
 const TELLING_SNR: f32 = 30.0;
+/// Mean number of such stars in a part of the frame, from which the number of parts follows.
 const STARS_A_PART: usize = 10;
+/// Largest number of parts along an axis.
 const MAX_PARTS: usize = 8;
-/// The brightest of a part, asked besides all: one in so many, but so many at least.
+/// One in this many of the stars of a part belongs to its brightest stars.
 const BRIGHTEST_SHARE: usize = 3;
+/// Least number of brightest stars. A part with fewer stars has the error of the whole frame.
 const FEWEST_STARS: usize = 5;
-/// The function is taken to be no more wrong than this fraction of the light.
+/// Upper limit of the relative error of the PSF.
 const WORST_ERROR: f32 = 0.3;
 
-/// The noise all over a frame: the error of the point-spread function differs from place to place.
+/// The noise as a function of the position in a frame. The error of the PSF differs between parts of the
+/// frame.
 #[derive(Debug, Clone)]
 pub(crate) struct NoiseField {
     /// Width and height of the frame.
     size: [usize; 2],
-    /// Parts along each axis, row by row.
+    /// Number of parts along each axis.
     along: usize,
+    /// Noise of the parts, row by row.
     parts: Vec<Noise>,
 }
 
 impl NoiseField {
-    /// Some noise, with the error of the point-spread function that the stars of each part show beyond that of all: the median,
-    /// for a star with another beside it does not tell. The brightest of them may have one more often; of fainter ones, stars
-    /// too faint to see are a larger part: the less counts.
+    /// The given noise, with the excess error of the PSF that the stars of each part of the frame show.
+    ///
+    /// The excess is a median over stars, because blended stars are outliers. The brightest stars may be
+    /// blended more often, and undetected stars disturb the fainter ones more; so the excess is the smaller
+    /// of the medians of the brightest stars and of all.
     pub(crate) fn local(noise: Noise, size: [usize; 2], fits: &[Fit]) -> Self {
         let telling: Vec<&Fit> = fits.iter().filter(|fit| fit.snr() > TELLING_SNR).collect();
         let along = ((telling.len() as f64 / STARS_A_PART as f64).sqrt() as usize).clamp(1, MAX_PARTS);
@@ -205,15 +217,17 @@ impl NoiseField {
     }
 }
 
-/// Median excess of the squared residuals over their expectation, as a fraction of the squared light.
+/// Median over stars of the excess of chi-square over its expectation, divided by the squared signal-to-noise
+/// ratio.
 fn median_excess(stars: &[&Fit]) -> f32 {
     let excess = |fit: &&Fit| f64::from((fit.chi2 - fit.pixels) / fit.snr().powi(2));
     median(&mut stars.iter().map(excess).collect::<Vec<f64>>()) as f32
 }
 
-/// The solution of normal equations for the unknowns that are `free`, without those that would be negative; the others are 0.
+/// Solves normal equations for the unknowns that are `free`. Unknowns that would be negative, and those that
+/// are not free, are 0.
 fn positive_parts(left: &Matrix3<f64>, right: &Vector3<f64>, mut free: [bool; 3]) -> Option<[f64; 3]> {
-    // In units in which the diagonal is 1.
+    // The unknowns are scaled so that the diagonal is 1.
     let scale = left.diagonal().map(f64::sqrt);
     loop {
         let element = |i: usize, j: usize| {
@@ -234,7 +248,7 @@ fn positive_parts(left: &Matrix3<f64>, right: &Vector3<f64>, mut free: [bool; 3]
 mod tests {
     use super::*;
 
-    /// Squared residuals of just the size that is to be expected, of stars of several fluxes.
+    /// Samples of stars with several fluxes, with squared residuals exactly equal to their expectation.
     fn samples(noise: Noise) -> Vec<Sample> {
         let sample = |k: i32| {
             let light = 2.0 * 1.005_f32.powi(k % 1500);
@@ -272,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_outskirts_of_bright_stars_are_no_faint_stars() {
-        // Twice as wide as it is taken to be: there is light where there should be little.
+        // The PSF is twice as wide as assumed, so there is light where little is expected.
         let mut pixels = samples(Noise { faint: 0.0, photon: 0.0, model: 1e-4 });
         for sample in pixels.iter_mut().filter(|sample| !sample.of_faint_star && sample.light < 10.0) {
             sample.square += 8.0;

@@ -1,14 +1,15 @@
-//! Normal equations of the position and flux of a star, alone or with neighbours that touch it.
+//! Normal equations of the position and flux of a star, alone or together with touching neighbours.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use crate::lsq::small;
 use crate::simd::IN_TURN;
 
-/// Neighbours at most that are free while a star is fitted.
+/// Largest number of neighbours that are fitted together with a star.
 pub(super) const MAX_TOUCHING: usize = 2;
-/// Keeps the steps of stars that touch from going astray along what the pixels hardly tell, as a fraction of what they do.
+/// Relative damping of the neighbours' diagonal terms. It limits steps along directions that the pixels
+/// hardly constrain.
 const DAMPING: f64 = 0.01;
 /// Unknowns of a star: x, y and flux.
 const OWN: usize = 3;
@@ -19,13 +20,14 @@ const MAX_UNKNOWNS: usize = OWN * (1 + MAX_TOUCHING);
 pub(super) struct Normal {
     pub left: [f32; 6],
     pub right: [f32; 3],
-    /// Sum of squared residuals over their variance, and their number.
+    /// Sum of the squared residuals, each divided by its variance.
     pub chi2: f32,
+    /// Number of pixels in that sum.
     pub pixels: f32,
 }
 
 impl Normal {
-    /// Upper triangle of the inverse, if the star has light and pixels enough.
+    /// Upper triangle of the inverse. `None` if the star has too few pixels or no light.
     #[inline]
     pub(super) fn inverse(&self) -> Option<[f32; 6]> {
         let [a, b, c, d, e, f] = self.left;
@@ -36,16 +38,17 @@ impl Normal {
     }
 }
 
-/// Normal equations of x, y and flux of several stars on one stamp, the star it belongs to first.
+/// Normal equations of x, y and flux of several stars on one stamp. The star of the stamp is the first.
 #[derive(Debug)]
 pub(super) struct JointNormal {
     unknowns: usize,
-    /// A row for each unknown: its coefficients, and at the end the right-hand side.
+    /// One row per unknown: its coefficients, then the right-hand side in the last column.
     rows: [[f64; MAX_UNKNOWNS + 1]; MAX_UNKNOWNS],
 }
 
 impl JointNormal {
-    /// From what each unknown does to the pixels, their weights and their residuals; `weighted` is scratch space.
+    /// Forms the equations from the columns of the design matrix, the weights and the residuals of the
+    /// pixels. `weighted` is scratch space.
     #[inline(always)]
     pub(super) fn new<'a>(
         columns: impl Iterator<Item = &'a [f32]>,
@@ -75,7 +78,8 @@ impl JointNormal {
         Self { unknowns, rows }
     }
 
-    /// The equations of the first star once those of the others are solved: upper triangle and right-hand side.
+    /// The equations of the first star after elimination of the other stars: upper triangle and right-hand
+    /// side.
     pub(super) fn eliminated(mut self) -> ([f32; 6], [f32; 3]) {
         small::eliminate(&mut self.rows[..self.unknowns], OWN);
         let [x, y, f, ..] = self.rows;

@@ -1,4 +1,4 @@
-//! Pixels that the fit of a star shows to be hit: what they are too bright stands out alone.
+//! Finds pixels hit by cosmic rays in the residuals of fitted stars: lone pixels that are too bright.
 
 use rayon::prelude::*;
 
@@ -9,10 +9,11 @@ use super::noise::Noise;
 use super::source::{Fit, Source};
 use crate::imaging::stamp::is_good;
 
-/// Stars looked at by one task.
+/// Number of stars per task.
 const TASK_STARS: usize = 8;
 
-/// The pixels of each star that does not fit, of `misfits`, that are no star's, by its index.
+/// Finds lone pixels in the residuals of the stars `misfits`, which do not fit. Returns the index of each
+/// such star with its lone pixels.
 pub(crate) fn outliers(
     stamps: &Stamps,
     psf: &PsfField,

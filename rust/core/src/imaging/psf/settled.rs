@@ -1,6 +1,6 @@
 //! Quantities of a star that are computed once its fit is settled.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use super::cutouts::Stamps;
@@ -10,12 +10,13 @@ use super::source::{Fit, Source};
 use crate::imaging::stamp::{BAD, is_good};
 use crate::simd::{self, LANES, Lanes, vectorized};
 
-/// A background that is known better than this fraction of the noise of a pixel is taken as it is.
+/// The background is not fitted if its uncertainty is less than this fraction of a pixel's noise.
 const KNOWN_BACKGROUND: f32 = 0.05;
 
 impl Stamps {
-    /// The fit with what the error of the point-spread function adds to its covariance, beyond what its weights, those of the
-    /// noise `assumed`, know; `work` holds the star's model and its neighbours' light.
+    /// Adds to the covariance of a fit the part of `noise` that is not in its weights, such as the local
+    /// error of the point-spread function. The weights follow from the noise `assumed`. `work` holds the
+    /// star's model and its neighbours' light.
     pub(crate) fn with_model_error(
         &self,
         fit: Fit,
@@ -38,10 +39,12 @@ impl Stamps {
         }
     }
 
-    /// The fit with the background under the star free as well, and how much higher than thought it is.
+    /// Fits flux and background under the star together. Returns the new fit and the correction of the
+    /// background.
     ///
-    /// `uncertainty` is the standard deviation of what was thought. The position is hardly touched by what is the same on
-    /// all sides of it, and stays. `work` holds the star's model and its neighbours' light.
+    /// `uncertainty` is the standard deviation of the background that was subtracted. The position is kept,
+    /// because a constant background hardly affects it. `work` holds the star's model and its neighbours'
+    /// light.
     pub(crate) fn with_background(
         &self,
         fit: Fit,
@@ -79,7 +82,8 @@ impl Stamps {
     }
 }
 
-/// The sum of what errors of pixels beyond those of the `weighting` add to the variances of a star: xx, xy, yy, and flux.
+/// Arguments for the additional covariance of a star (xx, xy, yy, flux) by noise of pixels beyond that of
+/// `weighting`.
 struct ModelError<'a> {
     stamps: &'a Stamps,
     fit: &'a Fit,
@@ -108,7 +112,7 @@ impl simd::Work for ModelError<'_> {
                 let expected = assumed.variance(light);
                 let good = load(stamps.data(i)).within(BAD / 2.0);
                 let gradient = [flux * load(&work.own.by_x), flux * load(&work.own.by_y), value];
-                // How far x, y and flux go with the error of a pixel.
+                // Derivatives of x, y and flux with respect to the value of a pixel.
                 let weight = good / expected;
                 let [x, y, f] = inverse.map(|[a, b, c]| {
                     let [p, q, r] = gradient;

@@ -1,10 +1,11 @@
 //! Low-pass filter for point-spread functions that are measured in one frame.
 //!
-//! A function with ripples of one pixel's period, and positions whose errors have that period, fit the stars of one frame as
-//! well as the true function and the true positions (Anderson & King 2000, PASP 112, 1360). Stars whose images are wider than
-//! a pixel have no such ripples. The filter takes them out of the departure of a function from the one it started with.
+//! A function with ripples of one pixel's period, and positions whose errors have that period, fit the stars
+//! of one frame as well as the true function and the true positions (Anderson & King 2000, PASP 112, 1360).
+//! Stars whose images are wider than a pixel have no such ripples. The filter removes them from the
+//! difference between a function and the one it started with.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Inlined functions are parts of loops that `vectorized` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
 use std::f64::consts::{FRAC_PI_2, PI};
@@ -12,15 +13,16 @@ use std::f64::consts::{FRAC_PI_2, PI};
 use super::Psf;
 use crate::simd::{self, vectorized};
 
-/// Largest amplitude that the filter may take from any frequency of a Gaussian of the stars' width, whose largest amplitude is
-/// 1. Larger values suppress more of the ripples, and bias the shape of narrow images.
+/// Largest amplitude that the filter may take from any frequency of a Gaussian of the stars' width, whose
+/// largest amplitude is 1. Larger values suppress more of the ripples, and bias the shape of narrow images.
 const MAX_LOSS: f64 = 1e-3;
-/// Orders of the filter: the lowest serves wide images, the highest is used where even that takes more than [`MAX_LOSS`].
+/// Lowest order of the filter, used for wide images.
 const MIN_ORDER: i32 = 3;
+/// Highest order of the filter, used even if its loss exceeds [`MAX_LOSS`].
 const MAX_ORDER: i32 = 12;
 /// Frequencies per cycle per pixel at which the loss is evaluated.
 const FREQUENCIES: u32 = 50;
-/// Coefficients of one parity that the filter of the highest order reads on each side of a place.
+/// Number of coefficients of one parity that the filter of the highest order reads on each side of a column.
 const REACH: usize = MAX_ORDER as usize / 2;
 
 /// A filter along both axes with the response `1 - sin²ᵖ(πf/2)` at f cycles per pixel, where p is its order.
@@ -43,7 +45,8 @@ impl Smoothing {
         Self::of_order((MIN_ORDER..MAX_ORDER).find(|&order| loss(order) <= MAX_LOSS).unwrap_or(MAX_ORDER))
     }
 
-    /// The taps of `sin²ᵖ` are binomial coefficients over 4ᵖ, with alternating signs.
+    /// The filter of this order. The taps of `sin²ᵖ` are binomial coefficients over 4ᵖ, with alternating
+    /// signs.
     fn of_order(order: i32) -> Self {
         let middle: f64 = (1..=order).map(|k| 1.0 - 0.5 / f64::from(k)).product();
         let mut binomial = middle;
@@ -75,7 +78,7 @@ impl simd::Work for Smooth<'_> {
         let (length, plane) = (grid.row(), grid.plane);
         let (now, start) = (&mut self.psf.coefficients, &self.start.coefficients);
         let departure: Vec<f32> = now.iter().zip(start).map(|(now, start)| now - start).collect();
-        // There is no departure in the rim, so its rows may stand for those beyond it.
+        // The departure is zero in the rim, so a row of the rim can replace the rows beyond the grid.
         let row = |y: usize| &departure[y.min(grid.side - 1) * length..][..length];
         // A row filtered along y: the even and the odd columns, with zeros on both sides.
         let mut filtered = [0, 1].map(|_| vec![0.0_f32; plane + 2 * REACH]);
