@@ -87,7 +87,17 @@ def test_aberration_needs_a_time(run):
 
 
 def test_aberration_is_allowed_for_where_the_time_is_known(run):
-    common = ("solve", "sky0.fits", "--fov", "12", "--database", "wide.db", "--json")
+    common = (
+        "solve",
+        "sky0.fits",
+        "--fov",
+        "12",
+        "--database",
+        "wide.db",
+        "--json",
+        "--lens",
+        "none",
+    )
     default, with_it, without = (
         json.loads(run(*common, *more).stdout)[0]["quaternion"]
         for more in ((), ("--aberration",), ("--no-aberration",))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from boresight._utils.files import write_atomically
 from boresight.cli.options import clear_errors, frames_argument
 from boresight.errors import BoresightError, FileFormatError
 
@@ -187,6 +188,7 @@ def _updated(
     except BoresightError as error:
         return before, f"not updated: {error}"
     kept = path.with_name(path.stem + ".before" + path.suffix)
-    before.save(kept)
+    # The file itself: written again, numbers could differ in the last digit.
+    write_atomically(kept, path.read_bytes())
     after.save(path)
     return after, f"calibration updated, the one before is kept in {kept.name}"
