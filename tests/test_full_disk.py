@@ -97,7 +97,7 @@ def test_a_writer_on_a_full_disk(made, tmp_path, name, is_there):
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_writer_without_a_folder(made, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OSError, match=f"file(/{name}|; make it)"):
+    with pytest.raises(OSError, match=f"file(/{name}| does not exist; make it)"):
         WRITERS[name](tmp_path / "file" / name, *made)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 

@@ -41,10 +41,13 @@ def test_options_of_all_bases_are_known():
         (lambda: arguments.cone(np.nan, 0.0, 1.0), "ra_deg: is nan"),
         (lambda: arguments.cone(0.0, 91.0, 1.0), "dec_deg: is 91.0"),
         (lambda: arguments.cone(0.0, 0.0, -1.0), "radius_deg: is -1.0"),
-        (lambda: arguments.image_size((0, 5)), r"image_shape: \(0, 5\) is no image"),
-        (lambda: arguments.image_size("ab"), "image_shape: 'ab' is no shape"),
-        (lambda: arguments.image_size((3.5, 2)), r"image_shape: \(3.5, 2\) is no shape; .* whole"),
-        (lambda: arguments.image_size((3, np.nan)), "image_shape: .* is no shape"),
+        (lambda: arguments.image_size((0, 5)), r"image_shape: \(0, 5\) is not an image"),
+        (lambda: arguments.image_size("ab"), "image_shape: 'ab' is not a shape"),
+        (
+            lambda: arguments.image_size((3.5, 2)),
+            r"image_shape: \(3.5, 2\) is not a shape; .* whole",
+        ),
+        (lambda: arguments.image_size((3, np.nan)), "image_shape: .* is not a shape"),
         (
             lambda: arguments.one_shape([("a", (1, 2)), ("b", (2, 1))]),
             r"b: \(2, 1\) contradicts a, \(1, 2\)",

@@ -25,12 +25,12 @@ def test_a_name_that_is_told_twice_is_named(tmp_path):
     assert CameraModel.load(path) == RADIAL
     text = json.dumps(RADIAL.to_dict())
     path.write_text(text.replace("{", '{"focal_length_px": 5.0, ', 1))
-    with pytest.raises(FileFormatError, match="'focal_length_px' twice"):
+    with pytest.raises(FileFormatError, match="repeats the name 'focal_length_px'"):
         CameraModel.load(path)
 
 
 def test_a_drift_log_skips_a_line_that_is_nested_deeply(tmp_path):
     path = tmp_path / "drift.jsonl"
     path.write_text("[" * 100_000 + "\n")
-    with pytest.raises(FileFormatError, match="no drift log"):
+    with pytest.raises(FileFormatError, match="not a drift log"):
         movement.DriftLog(path).records()

@@ -421,7 +421,7 @@ def test_bad_images_are_named(wcs, sources, name):
 
 def test_bad_groups_are_named(sky):
     image = sky.image().catalog
-    with pytest.raises(InputError, match=r"^images: there is none"):
+    with pytest.raises(InputError, match=r"^images: the list is empty"):
         ImageGroup([])
     with pytest.raises(InputError, match=r"^images: one occurs twice"):
         ImageGroup([image, image])

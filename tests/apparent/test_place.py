@@ -123,7 +123,7 @@ def test_the_solver_takes_it(wide_database):
     [
         ({"velocity_km_s": "earth"}, "velocity_km_s: the time is unknown"),
         ({"site": SITE}, "site: the time is unknown"),
-        ({"velocity_km_s": "moon", "time": TIME}, "velocity_km_s: 'moon' is no velocity"),
+        ({"velocity_km_s": "moon", "time": TIME}, "velocity_km_s: 'moon' is not a velocity"),
         ({"velocity_km_s": (1.0, 2.0)}, r"velocity_km_s: its shape is \(2,\)"),
         ({"velocity_km_s": (3e5, 0.0, 0.0)}, "velocity_km_s: it is not finite or not below"),
         ({"velocity_km_s": (np.nan, 0.0, 0.0)}, "velocity_km_s: it is not finite"),

@@ -61,7 +61,7 @@ def test_the_standard_atmosphere_is_thinner_higher_up():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="site: 3 is no place"):
+    with pytest.raises(InputError, match="site: 3 is not a location"):
         Refraction.at(3, TIME)
     with pytest.raises(InputError, match="time: 'noon' is not a time"):
         Refraction.at(SITE, "noon")

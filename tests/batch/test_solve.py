@@ -189,7 +189,7 @@ def test_a_process_that_dies_costs_one_frame(frames, tmp_path, monkeypatch):
     by_name = {Path(row["path"]).name: row for row in rows}
     assert len(rows) == 3
     assert by_name["1.fits"]["status"] == "error"
-    assert "ended" in by_name["1.fits"]["reason"]
+    assert "its process died" in by_name["1.fits"]["reason"]
     assert by_name["0.fits"]["status"] == by_name["2.fits"]["status"] == "done"
 
 
@@ -295,7 +295,11 @@ def test_folders_of_other_tables(tmp_path):
     read = parquet.read_table(tmp_path / "t").sort_by("number").to_pydict()
     assert read["night"] == ["a/b", "c d", "a/b"]
     assert read["date"] == ["2026-11-29", "2026-11-30", "unknown"]
-    for given, message in [(["x"], "not whole"), (["y"], "no column 'y'"), ("night", "one name")]:
+    for given, message in [
+        (["x"], "not whole"),
+        (["y"], "no such column 'y'"),
+        ("night", "one name"),
+    ]:
         with pytest.raises(InputError, match=f"partition_by: .*{message}"):
             batch.write_parquet(table, tmp_path / "t", partition_by=given)
 
@@ -354,7 +358,7 @@ def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
         ({"partition_by": ["night"]}, "partition_by: "),
         ({"partition_by": np.zeros((2, 2))}, "partition_by: "),
         ({"frames": "/nowhere/*.fits"}, "frames: nothing"),
-        ({"frames": [3]}, "frames: 3 is no path"),
+        ({"frames": [3]}, "frames: 3 is not a path"),
         ({"jobs": -1}, "jobs: -1"),
         ({"executor": 3}, "executor: a int"),
         ({"on_error": "ignore"}, "on_error: 'ignore'"),

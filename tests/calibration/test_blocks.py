@@ -111,9 +111,9 @@ def test_bad_input():
         block + 3
     with pytest.raises(InputError, match="noise: 0 is not positive"):
         calibration_block(results, centroids, camera, noise=0)
-    with pytest.raises(InputError, match="parameter_names: they are not parameters"):
+    with pytest.raises(InputError, match="parameter_names: they differ from the names"):
         calibration_block(results, centroids, camera, noise=NOISE, parameter_names=["k1"])
-    with pytest.raises(InputError, match=r"parameter_names: .* are no names"):
+    with pytest.raises(InputError, match=r"parameter_names: .* are not names"):
         calibration_block(results, centroids, camera, noise=NOISE, parameter_names=[1, 2])
     with pytest.raises(InputError, match=r"velocities_km_s\[0\]: not numbers"):
         calibration_block(results, centroids, camera, noise=NOISE, velocities_km_s=["a", "b"])

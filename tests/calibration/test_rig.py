@@ -222,7 +222,7 @@ def test_bad_input():
         calibrate_mosaic(results, centroids[:1])
     with pytest.raises(InputError, match=r"results\[1\]: 3 detectors"):
         calibrate_mosaic([results[0], results[1][:3]], centroids)
-    with pytest.raises(UndeterminedError, match="detector 1 is in no exposure"):
+    with pytest.raises(UndeterminedError, match="detector 1 shares no solved exposure"):
         calibrate_mosaic([[r[0], None, *r[2:]] for r in results], centroids)
     with pytest.raises(UndeterminedError, match="no detector is solved"):
         calibrate_mosaic([[None] * 4], centroids[:1])

@@ -79,7 +79,7 @@ def test_aberration_needs_a_time(run):
     assert run("solve", "sky0.fits", *common).exit_code == 0
     result = run("solve", "noise.png", "sky0.fits", *common)
     assert result.exit_code == 1
-    assert "tells no time" in result.stderr
+    assert "gives no time" in result.stderr
     assert result.stdout.count("not read") == 1
     result = run("calibrate", "sky0.fits", "noise.png", *common)
     assert result.exit_code == 2
@@ -171,8 +171,8 @@ def test_a_broken_file_does_not_stop_the_others(run):
     [
         (("solve",), "Missing argument"),
         (("solve", "sky0.fits", "--fov", "wide"), "not a valid float"),
-        (("solve", "sky0.fits", "--fov", "0"), "--fov: 0.0 is no field of view"),
-        (("solve", "sky0.fits", "--fov", "180"), "--fov: 180.0 is no field of view"),
+        (("solve", "sky0.fits", "--fov", "0"), "--fov: 0.0 is not a field of view"),
+        (("solve", "sky0.fits", "--fov", "180"), "--fov: 180.0 is not a field of view"),
         (("solve", "sky0.fits", "--database", "none.db"), "none.db"),
         (("solve", "sky0.fits", "--database", "text.fits"), "not a Boresight database"),
         (("solve", "sky0.fits", "--camera", "text.fits"), "text.fits"),
@@ -235,7 +235,7 @@ def test_messages_have_the_numbers_and_files_that_were_given(tmp_path):
         main, ["simulate", str(tmp_path / "s.fits"), "--ra", "10", "--dec", "95"]
     )
     assert result.exit_code == 2
-    assert "--dec: 95.0 is no declination" in result.output
+    assert "--dec: 95.0 is not a declination" in result.output
     assert not (tmp_path / "s.fits").exists()
 
 

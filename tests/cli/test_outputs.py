@@ -144,7 +144,7 @@ def test_a_picture_becomes_a_fits_file_with_its_wcs(truth, tmp_path):
     assert np.hypot(x - (20 - 256), y - (30 - 200)) < 0.1
     refused = run("solve", path, "--fov", "12", "--write")
     assert refused.exit_code == 1
-    assert "no FITS file" in refused.stderr
+    assert "not a FITS file" in refused.stderr
 
 
 def test_many_frames_are_drawn_on_pages(frame, tmp_path, monkeypatch):

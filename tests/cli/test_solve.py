@@ -158,11 +158,11 @@ def test_where_it_looks(folder):
     assert near.exit_code == 0
     for wrong, message in (
         (("--ra", "10"), "--ra: it needs --dec"),
-        (("--radius", "3"), "--radius: it is that of --ra and --dec"),
+        (("--radius", "3"), "--radius: it needs --ra and --dec"),
         (("--ra", "10", "--dec", "20", "--radius", "60"), "--radius: 60 is out of range"),
         (("--ra", "10", "--dec", "100"), "--ra and --dec"),
         (("--sigma", "-1"), "--sigma"),
-        (("--plot", "no/such/folder.png"), "--plot: there is no folder"),
+        (("--plot", "no/such/folder.png"), "--plot: the folder"),
     ):
         result = run("solve", "sky.fits", *COMMON, *wrong)
         assert result.exit_code == 2, result.output

@@ -66,10 +66,10 @@ def test_the_scale_bounds_the_field_of_view(solve, units, low, high):
     ("options", "message"),
     [
         (("--scale-low", "3"), "--scale-high"),
-        (("--scale-low", "3", "--scale-high", "2"), "no range"),
-        (("--scale-low", "0", "--scale-high", "2"), "no range"),
-        (("--ra", "x", "--dec", "1"), "no angle; give degrees or hh:mm:ss"),
-        (("--skip-solved",), "no file is asked for"),
+        (("--scale-low", "3", "--scale-high", "2"), "not a range"),
+        (("--scale-low", "0", "--scale-high", "2"), "not a range"),
+        (("--ra", "x", "--dec", "1"), "not an angle; give degrees or hh:mm:ss"),
+        (("--skip-solved",), "needs an option that names an output file"),
     ],
 )
 def test_wrong_options_are_named(solve, options, message):
@@ -81,7 +81,7 @@ def test_wrong_options_are_named(solve, options, message):
 def test_the_scale_is_told_once(solve):
     result = solve("sky.fits", "--scale-low", "11", "--scale-high", "13")
     assert result.exit_code == 2
-    assert "--fov tells the scale already" in result.stderr
+    assert "--fov gives the scale already" in result.stderr
 
 
 def test_positions_are_degrees_or_sexagesimal(solve):

@@ -105,7 +105,7 @@ class TestChoice:
         file = written(fits.PrimaryHDU(), *hdus, fits.ImageHDU(MASK, name="MASK"))
         frame = read_frame(file)
         np.testing.assert_array_equal(frame.image, PIXELS)
-        assert "HDU 1 was taken; choose with hdu=" in frame.notes[0]
+        assert "HDU 1 was taken, choose another with hdu=" in frame.notes[0]
         np.testing.assert_array_equal(read_frame(file, hdu=2).image, PIXELS // 2)
         np.testing.assert_array_equal(read_frame(file, hdu="mask").image, MASK)
         np.testing.assert_array_equal(read_frame(file, hdu=-1).image, MASK)

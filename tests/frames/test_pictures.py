@@ -296,7 +296,7 @@ def test_time_of_exif(tmp_path, zone, expected):
     frame = read_frame(tmp_path / "a.jpg")
     assert (frame.time and frame.time.isot) == expected
     assert frame.hints.focal_length_mm == 50.0
-    assert any("no time scale" in note for note in frame.notes) == (not zone)
+    assert any("not a known time scale" in note for note in frame.notes) == (not zone)
 
 
 def test_large_pictures_are_read_and_those_beyond_memory_refused(tmp_path, monkeypatch):

@@ -395,7 +395,7 @@ def test_the_page_of_a_log_has_its_frames_and_its_changes(knocked, tmp_path):
     log.append(movement.Verdict((), "<clouds>", False, CAMERA, 1e-3), "night 12")
     text = boresight.report(log, tmp_path / "page.html").read_text(encoding="utf-8")
     read = Reader(text)
-    assert "13 frames: 6 of a camera that has moved, 1 of which it cannot be told" in text
+    assert "13 frames: 6 of a camera that has moved, 1 without a decision" in text
     assert "2026-03-07T20:00:00: about x" in text
     assert "&lt;clouds&gt;" in text
     assert len(read.links["drift.jsonl"].splitlines()) == 13

@@ -213,7 +213,7 @@ def test_shifts_by_colour():
     assert [n for n in shared.parameter_names if "chromatic" in n] == [
         "g.chromatic_x", "g.chromatic_y",
     ]  # fmt: skip
-    with pytest.raises(InputError, match="band: 3 is no name"):
+    with pytest.raises(InputError, match="band: 3 is not a name"):
         scene.Image(np.ones(SHAPE), WCS, variance=1.0, band=3)
-    with pytest.raises(InputError, match="chromatic: nothing tells the colours"):
+    with pytest.raises(InputError, match="chromatic: no colours are known"):
         fit((False, True), start)

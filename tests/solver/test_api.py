@@ -200,7 +200,7 @@ class TestSolveMany:
 )
 def test_unknown_names_are_refused_before_the_work(call):
     """None of the files is looked for."""
-    with pytest.raises(InputError, match=r"(fov|sigma)'?: no such option|no option '(fov|sigma)'"):
+    with pytest.raises(InputError, match=r"(fov|sigma)'?: no such|no such option '(fov|sigma)'"):
         call()
 
 

@@ -265,7 +265,7 @@ BAD = [
     ({"attitude_hint": [np.nan, 0.0]}, "attitude_hint"),
     ({"attitude_hint": "Orion"}, "attitude_hint"),
     ({"attitude_hint": np.ones((3, 3))}, "attitude_hint: the matrix is not a rotation"),
-    ({"attitude_hint": np.zeros(4)}, "attitude_hint: .* is no quaternion"),
+    ({"attitude_hint": np.zeros(4)}, "attitude_hint: .* is not a quaternion"),
     ({"attitude_hint": [1.0, 0, 0, 0], "hint_uncertainty_deg": 90.0}, "hint_uncertainty_deg"),
 ]
 

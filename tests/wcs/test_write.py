@@ -257,7 +257,7 @@ def test_damaged_files_are_left_as_they_are(tmp_path, wcs, part):
 def test_what_cannot_hold_a_wcs_is_refused(tmp_path, wcs):
     path = tmp_path / "frame.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    with pytest.raises(InputError, match="no FITS file"):
+    with pytest.raises(InputError, match="not a FITS file"):
         write_wcs(path, wcs)
     with pytest.raises(FileNotFoundError):
         write_wcs(tmp_path / "missing.fits", wcs)

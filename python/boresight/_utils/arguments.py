@@ -51,7 +51,7 @@ def check_keywords(
     known = keyword_defaults(function)
     for option in options:
         if option not in known:
-            told = f"{name}: there is no option {option!r}" if name else f"{option}: no such option"
+            told = f"{name}: no such option {option!r}" if name else f"{option}: no such option"
             raise InputError(f"{told}; there are {', '.join(known)}")
 
 
@@ -69,7 +69,7 @@ def probability(name: str, value: Any) -> float:
     """Check a probability, which must be above 0 and below 1."""
     asked = number(name, value, "give a probability")
     if not 0.0 < asked < 1.0:
-        raise InputError(f"{name}: {value} is no probability; give one above 0, below 1")
+        raise InputError(f"{name}: {value} is not a probability; give one above 0, below 1")
     return asked
 
 
@@ -201,11 +201,11 @@ def image_size(image_shape: Any) -> tuple[int, int]:
         height, width = (_whole_pixels(side) for side in image_shape)
     except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"image_shape: {image_shape!r} is no shape; give (height, width) in whole pixels"
+            f"image_shape: {image_shape!r} is not a shape; give (height, width) in whole pixels"
         ) from None
     if not (0 < height < 2**32 and 0 < width < 2**32):
         raise InputError(
-            f"image_shape: {image_shape!r} is no image; give (height, width), both positive"
+            f"image_shape: {image_shape!r} is not an image; give (height, width), both positive"
         )
     return width, height
 

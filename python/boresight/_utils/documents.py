@@ -51,7 +51,7 @@ def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(told) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it tells {repeated!r} twice")
+        raise ValueError(f"it repeats the name {repeated!r}")
     return told
 
 
@@ -67,7 +67,7 @@ def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> Non
         raise FileFormatError(f"this is not a Boresight {words}")
     version = data.get("version")
     if version is None:
-        raise FileFormatError(f"this {words} is damaged: it tells no version")
+        raise FileFormatError(f"this {words} is damaged: it has no version")
     if isinstance(version, bool) or version not in versions:
         known = " and ".join(map(str, versions))
         raise FileFormatError(

@@ -90,7 +90,7 @@ def _fault(
     if "broadcast" in str(error):
         shapes = {name: np.shape(v) for name, v in bound.arguments.items() if _is_array(v)}
         told = ", ".join(f"{shape}" for shape in shapes.values())
-        return f"{', '.join(shapes)}: shapes {told} do not go together; give arrays of one shape"
+        return f"{', '.join(shapes)}: shapes {told} do not match; give arrays of one shape"
     return None
 
 

@@ -19,7 +19,7 @@ def known_origin(origin: Any) -> Origin:
     """Check the name of an origin."""
     if origin not in get_args(Origin):
         raise InputError(
-            f"origin: {origin!r} is none; give 'center', 'corner' (0-based) or 'fits' (1-based)"
+            f"origin: {origin!r} is unknown; give 'center', 'corner' (0-based) or 'fits' (1-based)"
         )
     known: Origin = origin
     return known

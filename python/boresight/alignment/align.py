@@ -306,12 +306,14 @@ def checked_items(imcat: Any) -> list[Item]:
     try:
         items = list(imcat)
     except TypeError:
-        raise InputError("imcat: no sequence; give a list of ImageCatalog or ImageGroup") from None
+        raise InputError("imcat: not a list; give a list of ImageCatalog or ImageGroup") from None
     if not items:
         raise InputError("imcat: no image; give a list of ImageCatalog or ImageGroup")
     for item in items:
         if not isinstance(item, ImageCatalog | ImageGroup):
-            raise InputError(f"imcat: {type(item).__name__} is none; give ImageCatalog objects")
+            raise InputError(
+                f"imcat: {type(item).__name__} is not an image; give ImageCatalog objects"
+            )
     images = [id(member) for item in items for member in item.members]
     if len(set(images)) != len(images):
         raise InputError("imcat: an image occurs twice; give each image once")

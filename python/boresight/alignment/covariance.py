@@ -125,7 +125,8 @@ def _correlations(column: Callable[..., Floats | None], count: int) -> Floats:
     except np.linalg.LinAlgError:
         row = int(np.argmin(np.linalg.eigvalsh(found)[:, 0]))
         raise InputError(
-            f"refcat: {', '.join(names)} of row {row} contradict each other (those that are "
-            "not given are 0): no errors are correlated so; give those of the catalogue"
+            f"refcat: {', '.join(names)} of row {row} contradict each other (correlations "
+            "that are not given are 0): the matrix is not positive definite; give all correlations "
+            "of the catalogue"
         ) from None
     return found

@@ -8,12 +8,12 @@ from boresight.alignment.result import AlignmentResult, Degeneracy, DegeneracyKi
 __all__ = ["ONE_DETECTOR", "UNDITHERED", "degeneracies", "few_matches"]
 
 UNDITHERED = (
-    "undithered: each object is on one pixel in all images, so that a distortion cannot be told "
-    "from positions; none is fitted"
+    "undithered: each object is on the same pixel in all images, so the positions do not determine "
+    "a distortion; none is fitted"
 )
 ONE_DETECTOR = (
-    "one detector: its shift, and rotation and scale as far as each image has its own, are those "
-    "of the images"
+    "one detector: its shift, and its rotation and scale where each image has its own, cannot be "
+    "separated from those of the images"
 )
 
 
@@ -39,7 +39,7 @@ def degeneracies(
             Degeneracy(
                 DegeneracyKind.ONE_IMAGE,
                 tuple(names),
-                "one image: nothing but the catalogue tells of it, and there is no loop to close",
+                "one image: only the catalogue constrains it; closure cannot be tested",
             )
         )
     apart = [i.name for i in result.images if i.reason is Reason.NO_OVERLAP]

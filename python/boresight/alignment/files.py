@@ -260,7 +260,7 @@ def _write_all(
         Path(output_dir).mkdir(parents=True, exist_ok=True)
     for path, _, _ in todo:
         if not path.exists():
-            raise FileNotFoundError(f"{argument}: there is no {path}")
+            raise FileNotFoundError(f"{argument}: {path} does not exist")
         if output_dir is None and not os.access(path, os.W_OK):
             raise PermissionError(f"{argument}: {path} is read-only; give output_dir for copies")
     written = []
@@ -361,7 +361,7 @@ def read_head(path: str | os.PathLike[str]) -> list[Header]:
             cards = []
         elif text:
             if "=" not in text and text.split()[0] not in ("COMMENT", "HISTORY"):
-                raise FileFormatError(f"{path}: line {number} is no card: {text[:40]!r}")
+                raise FileFormatError(f"{path}: line {number} is not a card: {text[:40]!r}")
             cards.append(Card.fromstring(text.ljust(80)[:80]))
     if cards:
         raise FileFormatError(f"{path}: the last header has no END")

@@ -85,7 +85,7 @@ def fit_wcs(
     array([3., 0.])
     """
     if not isinstance(image, ImageCatalog | ImageGroup):
-        raise InputError(f"image: {type(image).__name__} is none; give an ImageCatalog")
+        raise InputError(f"image: {type(image).__name__} is not an image; give an ImageCatalog")
     options = Options.checked(
         minobj=minobj, searchrad=1.0, use2dhist=False, separation=0.0, tolerance=tolerance,
         xoffset=0.0, yoffset=0.0, fitgeom=fitgeom, nclip=nclip, sigma=sigma,

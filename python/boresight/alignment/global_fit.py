@@ -247,7 +247,7 @@ class _Fit:
                     DegeneracyKind.UNDETERMINED,
                     (self.name(e),),
                     f"{self.name(e)}: its objects do not determine its map; "
-                    "what they leave open stays as it was",
+                    "undetermined parameters keep their values",
                 )
                 for e in solved.undetermined
             ]
@@ -257,7 +257,7 @@ class _Fit:
                         DegeneracyKind.UNDETERMINED,
                         tuple(self.name(e) for e in range(len(self.exposures))),
                         f"{len(solved.undetermined_terms)} terms of the shared distortion are not "
-                        "determined; they stay as they were",
+                        "determined; they keep their values",
                     )
                 )
         return _summary(self, solved, reserved, found, bent)

@@ -269,11 +269,11 @@ class ImageGroup:
         self.images = list(images)
         self.name = name
         if not self.images:
-            raise InputError("images: there is none; give at least one ImageCatalog")
+            raise InputError("images: the list is empty; give at least one ImageCatalog")
         for image in self.images:
             if not isinstance(image, ImageCatalog):
                 raise InputError(
-                    f"images: {type(image).__name__} is none; give ImageCatalog objects"
+                    f"images: {type(image).__name__} is not an image; give ImageCatalog objects"
                 )
         if len({id(image) for image in self.images}) != len(self.images):
             raise InputError("images: one occurs twice; give each image once")

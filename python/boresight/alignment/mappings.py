@@ -82,7 +82,7 @@ def mapping_of(wcs: Any, image_shape: tuple[int, int] | None) -> Mapping:
     if hasattr(wcs, "forward_transform") and hasattr(wcs, "available_frames"):
         return GwcsMapping(wcs, image_shape)
     raise InputError(
-        f"wcs: {type(wcs).__name__} is none; give an astropy.wcs.WCS, a gwcs.WCS or a Solution"
+        f"wcs: {type(wcs).__name__} is not a WCS; give an astropy.wcs.WCS, a gwcs.WCS or a Solution"
     )
 
 
@@ -92,7 +92,7 @@ class FitsMapping:
     def __init__(self, wcs: WCS, image_shape: tuple[int, int] | None) -> None:
         if wcs.naxis != 2 or not wcs.has_celestial:
             raise InputError(
-                "wcs: it has not two axes on the sky; give the celestial part, wcs.celestial"
+                "wcs: it does not have two axes on the sky; give the celestial part, wcs.celestial"
             )
         self.wcs = wcs
         shape = wcs.pixel_shape

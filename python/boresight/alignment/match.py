@@ -180,7 +180,9 @@ def _range(scales: Any) -> tuple[float, float]:
     try:
         low, high = scales
     except (TypeError, ValueError):
-        raise InputError(f"scales: {scales!r} is no range; give two, such as (0.8, 1.25)") from None
+        raise InputError(
+            f"scales: {scales!r} is not a pair of numbers; give two, such as (0.8, 1.25)"
+        ) from None
     return number("scales", low, "give two numbers"), number("scales", high, "give two numbers")
 
 

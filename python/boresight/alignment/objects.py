@@ -150,7 +150,7 @@ class ObjectModel:
             color = np.where(np.isfinite(refcat.color[rows]), refcat.color[rows], color)
         if not np.isfinite(color).any():
             raise InputError(
-                "chromatic: nothing tells the colours; give a column color in refcat or sources"
+                "chromatic: no colours are known; give a column color in refcat or sources"
             )
         return np.asarray(np.nan_to_num(color - np.nanmedian(color))[of])
 

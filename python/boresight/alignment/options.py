@@ -50,7 +50,7 @@ def known(name: str, value: Any, kind: Any) -> Any:
     choices = get_args(kind)
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise InputError(f"{name}: {value!r} is none; give one of {listed}")
+        raise InputError(f"{name}: {value!r} is unknown; give one of {listed}")
     return value
 
 
@@ -80,7 +80,10 @@ def clipping_values(nclip: Any, sigma: Any, statistic: Any, least_pairs: int) ->
     rounds = 0 if nclip is None else count("nclip", nclip)
     if isinstance(sigma, tuple):
         if len(sigma) != 2:
-            raise InputError(f"sigma: {sigma!r} is no pair; give a limit or such as (3.0, 'rmse')")
+            raise InputError(
+                f"sigma: {sigma!r} does not have two elements; give a number or a pair "
+                "such as (3.0, 'rmse')"
+            )
         sigma, statistic = sigma
     limit = number("sigma", sigma, "give a positive number")
     if not limit > 0:

@@ -28,7 +28,8 @@ def _footprints(images: Sequence[HasFootprint]) -> list[core.Footprint]:
     for image in images:
         if not hasattr(image, "footprint"):
             raise InputError(
-                f"images: {type(image).__name__} is none; give ImageCatalog or ImageGroup objects"
+                f"images: {type(image).__name__} is not an image; give ImageCatalog or "
+                "ImageGroup objects"
             )
     return [image.footprint() for image in images]
 

@@ -128,7 +128,7 @@ class ReferenceCatalog:
         """Make a reference catalogue from any argument `refcat` of `align`."""
         if without_motion not in get_args(WithoutMotion):
             raise InputError(
-                f"without_motion: {without_motion!r} is none; give 'keep', 'widen' or 'drop'"
+                f"without_motion: {without_motion!r} is unknown; give 'keep', 'widen' or 'drop'"
             )
         if isinstance(refcat, cls):
             return refcat
@@ -137,7 +137,7 @@ class ReferenceCatalog:
         if isinstance(refcat, str):
             if refcat not in ("hipparcos", "gaia"):
                 raise InputError(
-                    f"refcat: {refcat!r} is none; give 'hipparcos', 'gaia', or a table"
+                    f"refcat: {refcat!r} is unknown; give 'hipparcos', 'gaia', or a table"
                 )
             refcat = Catalog.hipparcos() if refcat == "hipparcos" else Catalog.gaia()
         if isinstance(refcat, Catalog):

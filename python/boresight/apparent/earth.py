@@ -51,7 +51,7 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
     if time is None:
         raise InputError("time: unknown; give the middle of the exposure")
     if not isinstance(site, EarthLocation) or not site.isscalar:
-        raise InputError(f"site: {site!r} is no place; give an astropy EarthLocation")
+        raise InputError(f"site: {site!r} is not a location; give an astropy EarthLocation")
     when = as_time(time)
     offline = {"auto_download": False, "auto_max_age": None}
     with quiet, contextlib.ExitStack() as stack:

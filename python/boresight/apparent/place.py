@@ -108,7 +108,8 @@ class ApparentPlace:
         earth = isinstance(velocity_km_s, str)
         if earth and velocity_km_s != "earth":
             raise InputError(
-                f"velocity_km_s: {velocity_km_s!r} is no velocity; give three components or 'earth'"
+                f"velocity_km_s: {velocity_km_s!r} is not a velocity; give three components or "
+                "'earth'"
             )
         for name, needed in (("velocity_km_s", earth), ("site", site is not None)):
             if needed and when is None:

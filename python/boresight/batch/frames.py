@@ -40,12 +40,12 @@ def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         If there is no frame, or an item is neither a path nor a URL.
     """
     if not isinstance(frames, str | os.PathLike | Iterable):
-        raise InputError(f"frames: {frames!r} is no path; give paths, globs or URLs")
+        raise InputError(f"frames: {frames!r} is not a path; give paths, globs or URLs")
     given = [frames] if isinstance(frames, str | os.PathLike) else list(frames)
     names: dict[str, None] = {}
     for item in given:
         if not isinstance(item, str | os.PathLike):
-            raise InputError(f"frames: {item!r} is no path; give paths, globs or URLs")
+            raise InputError(f"frames: {item!r} is not a path; give paths, globs or URLs")
         name = os.fspath(item)
         names |= dict.fromkeys(matching(name) if WILDCARDS & set(name) else [name])
     if not names:

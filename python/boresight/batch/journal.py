@@ -113,7 +113,7 @@ def _parse(line: bytes, path: Path) -> Row:
     except ValueError as error:
         raise FileFormatError(f"{path}: damaged ({error}); remove it or the line") from None
     if not isinstance(row, dict):
-        raise FileFormatError(f"{path}: a line is no object of JSON; remove it")
+        raise FileFormatError(f"{path}: a line is not a JSON object; remove it")
     return row
 
 

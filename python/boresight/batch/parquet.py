@@ -159,7 +159,7 @@ def _parted(whole: Any, partition_by: Sequence[str]) -> tuple[Any, list[list[Any
     for name in partition_by:
         if name not in whole.column_names:
             raise InputError(
-                f"partition_by: there is no column {name!r}; give some of "
+                f"partition_by: no such column {name!r}; give some of "
                 f"{', '.join(whole.column_names)}"
             )
         kind = whole.schema.field(name).type

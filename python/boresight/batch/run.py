@@ -107,7 +107,7 @@ def run(
             yield rows
     for name in lost:
         for _, rows in _in_processes([[name]], function, 1):
-            ended = "the process that worked at it ended"
+            ended = "its process died"
             yield [_failed(name, ended, 0.0)] if rows is LOST else rows
 
 

@@ -69,8 +69,8 @@ def tess_ffi(
         found = matching(f"{root.rstrip('/')}/{pattern}")
     except OSError as error:
         raise OSError(
-            f"root: the images below {root} cannot be listed ({error}); look whether the network "
-            "is there, or give the folder of a copy"
+            f"root: the images below {root} cannot be listed ({error}); check whether the network "
+            "works, or give the folder of a copy"
         ) from error
     if not found:
         raise InputError(

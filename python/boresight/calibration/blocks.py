@@ -279,7 +279,7 @@ def calibration_block(
     names = None if parameter_names is None else list(parameter_names)
     if names is not None and not all(isinstance(name, str) for name in names):
         raise InputError(
-            f"parameter_names: {names[:3]!r} are no names; give CalibrationResult.parameter_names"
+            f"parameter_names: {names[:3]!r} are not names; give CalibrationResult.parameter_names"
         )
     return CalibrationBlock(
         core.calibration_block(

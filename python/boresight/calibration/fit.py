@@ -52,7 +52,7 @@ A fit cannot distinguish this error from distortion or attitude, so residuals do
 value is that of simulated cameras with coma: three well sampled ones (0.17, 0.22, 0.30) and an
 undersampled one (0.34)."""
 
-UNSOLVED = "it did not solve"
+UNSOLVED = "not solved"
 
 
 SIGMA_CLIP = 3.0
@@ -232,7 +232,7 @@ def fit_options(
         number = isinstance(order, int | np.integer) and not isinstance(order, bool)
         if order != "auto" and not number:
             raise InputError(
-                f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+                f"order: {order!r} is not an order; give a whole number from 2 to 9, or 'auto'"
             )
     return {
         "model": model,
@@ -352,7 +352,7 @@ def _matched(index: int, result: Any) -> MatchedStars | None:
     stars = result.matched_stars if isinstance(result, Solution) else result
     if not isinstance(stars, MatchedStars):
         raise InputError(
-            f"results[{index}]: a {type(result).__name__} is no solved frame; "
+            f"results[{index}]: a {type(result).__name__} is not a solved frame; "
             "give Solutions, MatchedStars or None"
         )
     return stars
@@ -379,7 +379,7 @@ def common_error(
     """Estimate the error that all frames have in common, unless it is given."""
     if given is not None:
         if not 0 <= given < np.inf:
-            raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
+            raise InputError(f"systematic_px: {given} is not an error; give 0 or more pixels")
         return float(given)
     used, lengths = [], []
     for part, variance in zip(fitted, variances, strict=True):

@@ -43,7 +43,7 @@ SHOWN_PARAMETERS = 12
 """Maximum number of parameters that a notebook lists; more are those of a polynomial."""
 
 LARGE_CONDITION = 1e6
-"""Condition number above which single parameters mean little."""
+"""Condition number above which single parameters are uncertain."""
 
 
 class DetectorMap(NamedTuple):
@@ -170,7 +170,7 @@ class CalibrationResult:
         Parameters that the data do not determine; they stay zero.
     condition_number : float
         Condition number of the problem with every parameter scaled to the same information. Beyond
-        1e6 the single parameters mean little (the model as a whole may be fine where there are
+        1e6 the single parameters are uncertain (the model as a whole may be fine where there are
         stars).
     held_out_rmse_px : float or None
         RMS distance in pixels between the measured positions of the same stars and those predicted
@@ -355,15 +355,17 @@ class CalibrationResult:
         elif not self.converged:
             found.append("the fit did not converge")
         if self.frozen:
-            found.append(f"frozen, since the data do not tell them: {', '.join(self.frozen)}")
+            found.append(
+                f"frozen, because the data do not determine them: {', '.join(self.frozen)}"
+            )
         if self.condition_number > LARGE_CONDITION:
             found.append(
-                f"single parameters mean little (condition number {self.condition_number:.0e})"
+                f"single parameters are uncertain (condition number {self.condition_number:.0e})"
             )
         if self.extrapolated > EXTRAPOLATED_PART:
             found.append(
                 f"the model is extrapolated over {self.extrapolated:.0%} of the detector, where "
-                "too few stars hold it: see model_error() and coverage()"
+                "too few stars constrain it: see model_error() and coverage()"
             )
         return tuple(found)
 

@@ -132,7 +132,7 @@ class PolynomialDistortion(_Distortion):
     ) -> None:
         # The core checks the real limit; here the order must only be a small whole number.
         if not isinstance(order, int | np.integer) or not 0 <= order < 100:
-            raise InputError(f"order: {order!r} is no order; give a whole number from 0 to 9")
+            raise InputError(f"order: {order!r} is not an order; give a whole number from 0 to 9")
         zeros = np.zeros((order + 1) * (order + 2) // 2)
         a, b = (
             vector(name, zeros if given is None else given)

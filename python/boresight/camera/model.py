@@ -132,7 +132,7 @@ class CameraModel(JsonDocument):
             distortion, PolynomialDistortion | RadialDistortion
         ):
             raise InputError(
-                f"distortion: a {type(distortion).__name__} is no distortion model; "
+                f"distortion: a {type(distortion).__name__} is not a distortion model; "
                 "give a PolynomialDistortion, a RadialDistortion or None"
             )
         center = vector("optical_center", optical_center)

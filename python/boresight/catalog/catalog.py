@@ -233,8 +233,8 @@ class Catalog(StarColumns):
             rows = np.empty(0)
         if rows.ndim != 2 or rows.shape[1] != 3:
             raise InputError(
-                f"stars: {type(stars).__name__} of shape {rows.shape} is no list of stars; give a "
-                "Catalog, a table, or an array of shape (n, 3) of ra_deg, dec_deg and magnitude"
+                f"stars: {type(stars).__name__} of shape {rows.shape} is not a list of stars; give "
+                "a Catalog, a table, or an array of shape (n, 3) of ra_deg, dec_deg and magnitude"
             )
         return cls(np.arange(len(rows)), *rows.T, epoch=2000.0 if epoch is None else epoch)
 

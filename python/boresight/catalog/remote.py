@@ -174,8 +174,8 @@ def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer
         if not future.done():
             told = f"it took more than {timeout_s:g} s"
         raise OSError(
-            f"{service} does not answer, or not as it should ({told}); look whether the network is "
-            "there, try again later, or give stars that you have to Catalog.from_table"
+            f"{service} did not answer correctly ({told}); check whether the network works, try "
+            "again later, or give stars that you have to Catalog.from_table"
         ) from error
 
 
@@ -183,7 +183,7 @@ def _seconds(timeout_s: Any) -> float:
     """Check the time limit for an answer and return it in seconds."""
     seconds = arguments.number("timeout_s", timeout_s, "give seconds")
     if not seconds > 0.0:
-        raise InputError(f"timeout_s: is {timeout_s}; give seconds, more than none")
+        raise InputError(f"timeout_s: is {timeout_s}; give a positive number of seconds")
     return min(seconds, threading.TIMEOUT_MAX)
 
 
@@ -199,7 +199,8 @@ def _region(
         ra, dec = center_deg
     except (TypeError, ValueError):
         raise InputError(
-            f"center_deg: {center_deg!r} is no pair; give right ascension and declination, degrees"
+            f"center_deg: {center_deg!r} is not a pair; give right ascension and "
+            "declination in degrees"
         ) from None
     ra, dec = (arguments.degrees("center_deg", angle) for angle in (ra, dec))
     arguments.cone(ra, dec, radius_deg)

@@ -82,13 +82,15 @@ def _as_table(stars: Any) -> Any:
 
 
 def _listed(table: Any) -> str:
-    return ", ".join(table.colnames) or "the columns, of which there are none"
+    return ", ".join(table.colnames) or "a column (the table has none)"
 
 
 def _find(table: Any, kind: str, name: str | None) -> str | None:
     if name is not None:
         if name not in table.colnames:
-            raise InputError(f"{kind}: there is no column {name!r}; name one of {_listed(table)}")
+            raise InputError(
+                f"{kind}: the table has no column {name!r}; name one of {_listed(table)}"
+            )
         return name
     by_lower_case = {column.lower(): column for column in reversed(table.colnames)}
     return next((by_lower_case[n] for n in _USUAL_NAMES[kind] if n in by_lower_case), None)

@@ -33,38 +33,44 @@ from boresight.frames.read import read_frame
     type=click.Choice(["sequential", "global"]),
     default="sequential",
     show_default=True,
-    help="One image after the other, or all at once.",
+    help="Align one image after the other, or fit all at once.",
 )
 @click.option(
     "--fitgeom",
     type=click.Choice(["shift", "rshift", "rscale", "general"]),
     default="rscale",
     show_default=True,
-    help="Shift; and rotation; and scale; any linear map.",
+    help="Shift; shift and rotation; also scale; general linear map.",
 )
 @click.option(
     "--distortion-order",
     type=int,
     default=0,
     show_default=True,
-    help="Of a polynomial that all images share; --method global finds it.",
+    help="Order of a polynomial distortion shared by all images (fitted by --method global).",
 )
 @click.option(
     "--exposure-order",
     type=click.IntRange(1, 2),
     default=1,
     show_default=True,
-    help="2: a quadratic of each image's own, with --method global and --fitgeom general.",
+    help="2: fit a separate quadratic to each image (--method global, --fitgeom general).",
 )
 @click.option(
     "--motion",
     type=click.Choice(["still", "proper", "parallax"]),
     default="still",
     show_default=True,
-    help="Proper motions, and parallaxes, of the objects; --method global finds them.",
+    help="Motion of the objects fitted by --method global: none, proper motions, also parallaxes.",
 )
 @click.option("--searchrad", type=float, default=30.0, show_default=True, help="Search radius, px.")
-@click.option("--tolerance", type=float, default=1.0, show_default=True, help="Of a match, px.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Largest distance of a match, px.",
+)
 @click.option(
     "--sources",
     multiple=True,
@@ -75,7 +81,7 @@ from boresight.frames.read import read_frame
 @click.option("--write", "in_place", is_flag=True, help="Write the WCS into the files themselves.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for corrected copies.")
 @click.option("--overwrite", is_flag=True, help="Replace copies that exist.")
-@click.option("--head", is_flag=True, help="Write a .head file for SWarp beside each image.")
+@click.option("--head", is_flag=True, help="Write a .head file for SWarp next to each image.")
 @click.option(
     "--residuals", type=click.Path(path_type=Path), help="Table of all matches (ECSV, Parquet)."
 )

@@ -57,7 +57,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the co
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option("--fast", is_flag=True, help="Find the stars quicker, with lower sensitivity.")
-@click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve.")
+@click.option("--explain/--no-explain", default=True, help="Explain why a frame does not solve.")
 @json_option
 @clear_errors
 def solve(

@@ -40,7 +40,11 @@ from boresight.solver.fields import KINDS, FieldKind
     "--timeout", type=click.FloatRange(0.001), help="Seconds for each field. [default: 5]"
 )
 @click.option(
-    "--confidence", type=float, default=0.95, show_default=True, help="That of the intervals."
+    "--confidence",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the intervals.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the fields.")
 @click.option("--threads", type=click.IntRange(1), help="Threads. [default: one a processor]")

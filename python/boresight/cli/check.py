@@ -43,7 +43,7 @@ WORST_HELD_OUT = 2.0
 @click.option(
     "--log",
     type=click.Path(path_type=Path),
-    help="Append to this drift log, and go on from its last frames.",
+    help="Append to this drift log, and continue from its last frames.",
 )
 @click.option(
     "--site",
@@ -62,7 +62,7 @@ WORST_HELD_OUT = 2.0
 @click.option(
     "--update",
     is_flag=True,
-    help="Mend the calibration of a camera that moved; the one before is kept beside it.",
+    help="Update the calibration if the camera moved; the old file is kept.",
 )
 @click.option(
     "--report",

@@ -28,7 +28,7 @@ from boresight.database.database import PatternDatabase
 @reading_options
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
-    help="Time in which the cause is looked for."
+    help="Time limit of the search for the cause, in seconds."
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 @clear_errors

@@ -169,7 +169,7 @@ def _taken(path: Path, reading: Reading, *, pixels: bool) -> Taken | str:
 def check_time(path: Path, frame: Frame | None) -> None:
     """Raise an error if the frame has no time, which the correction of aberration needs."""
     if frame is None or frame.time is None:
-        raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+        raise InputError(f"--aberration: the header of {path} gives no time; leave it out")
 
 
 def _listed(path: Path, reading: Reading) -> Taken:
@@ -199,7 +199,7 @@ def _fits_table(path: Path) -> Table | None:
     from astropy.table import Table
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: the file does not exist")
     try:
         with fits.open(path, memmap=False) as hdus:
             for hdu in hdus:

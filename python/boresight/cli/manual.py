@@ -78,7 +78,7 @@ EXIT_CODES = {
     "2": "The command cannot be run as given, or an error ended it.",
     "3": "Of check: the camera has moved.",
     "4": "Of check: a frame did not solve.",
-    "5": "Of check and movement: it cannot be told.",
+    "5": "Of check and movement: no verdict is possible.",
 }
 
 ENVIRONMENT = {

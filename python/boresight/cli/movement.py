@@ -34,7 +34,7 @@ image_path = click.Path(path_type=Path)
     type=click.Choice(["shift", "similarity", "affine", "projective"]),
     default="similarity",
     show_default=True,
-    help="What the movement may be.",
+    help="Type of transformation.",
 )
 @click.option("--output", type=image_path, help="Save the correction (.cmc).")
 @click.option("--warp", type=image_path, help="Save MOVED aligned with REF (FITS).")

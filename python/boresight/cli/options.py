@@ -60,7 +60,7 @@ names_argument = click.argument("frames", nargs=-1, required=True, type=click.Pa
 aberration_option = click.option(
     "--aberration/--no-aberration",
     default=None,
-    help="Allow for the Earth's motion, by the header's time.  [default: where that is known]",
+    help="Correct aberration by the time in the header.  [default: if the header has a time]",
 )
 
 report_option = click.option(
@@ -78,13 +78,13 @@ READING = [
         nargs=2,
         type=click.IntRange(1),
         metavar="WIDTH HEIGHT",
-        help="Pixels of the images that lists of stars are of, where these do not tell.",
+        help="Image size for lists of stars without one.",
     ),
     click.option(
         "--origin",
         type=click.Choice(get_args(Origin)),
-        help="Where lists of stars count from: the image's centre, or the first pixel as 0 "
-        "(corner) or as 1 (fits). [default: what the columns tell, else center]",
+        help="Origin of positions in lists of stars: the image's centre, or the first pixel as 0 "
+        "(corner) or as 1 (fits). [default: as the columns imply, else center]",
     ),
 ]
 
@@ -96,7 +96,7 @@ _OPTIONS = [
     click.option(
         "--projection",
         type=click.Choice([*PROJECTIONS, "auto"]),
-        help="That of a fisheye with this --fov; auto tries all. [default: an ordinary lens]",
+        help="Projection of a fisheye with this --fov; auto tries all. [default: an ordinary lens]",
     ),
     click.option(
         "--camera",
@@ -115,7 +115,7 @@ _OPTIONS = [
     report_option,
     click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
     *READING,
-    click.option("-v", "--verbose", is_flag=True, help="Tell what reading and solving note."),
+    click.option("-v", "--verbose", is_flag=True, help="Print notes on reading and solving."),
     click.option("-q", "--quiet", is_flag=True, help="Print results and errors alone."),
 ]
 
@@ -178,7 +178,9 @@ def reading_of(
 def check_writable(option: str, path: Path | None) -> None:
     """Raise an error early if the folder of an output file does not exist."""
     if path is not None and not path.absolute().parent.is_dir():
-        raise InputError(f"{option}: there is no folder {path.parent}; make it, or name another")
+        raise InputError(
+            f"{option}: the folder {path.parent} does not exist; make it, or name another"
+        )
 
 
 def check_drawable(option: str, path: Path | None) -> None:

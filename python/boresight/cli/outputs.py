@@ -72,7 +72,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-O", "--overwrite", is_flag=True, help="Replace files that exist."),
         click.option(
             "-J", "--skip-solved", is_flag=True,
-            help="Pass over frames of which all these files exist."
+            help="Skip frames for which all these files exist."
         ),
         click.option(
             "-K", "--continue", "keep", is_flag=True,
@@ -89,7 +89,7 @@ def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
     --skip-solved, frames whose output files all exist are not returned.
     """
     if outputs["skip_solved"] and all(outputs[name] in (None, "none") for name in _FILES):
-        raise InputError("--skip-solved: no file is asked for by which to tell; name one")
+        raise InputError("--skip-solved: needs an option that names an output file; give one")
     taken: dict[Path, Path] = {}
     left = []
     for path in paths:
@@ -144,7 +144,7 @@ def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> 
             done.append(write(_in_folder(target)))
     if outputs["write"]:
         if frame is None or frame.header is None:
-            raise InputError("--write: it is no FITS file; give --new-fits FILE or --wcs FILE")
+            raise InputError("--write: it is not a FITS file; give --new-fits FILE or --wcs FILE")
         done.append(solution.write_wcs(path, sip=sip))
     return done
 

@@ -38,7 +38,7 @@ def solving_options(command: Any) -> Any:
     type=click.Choice(["sky", "stars"]),
     default="sky",
     show_default=True,
-    help="Of a frame: the sky over it, or the stars found in it.",
+    help="Draw over a frame the sky, or the stars found in it.",
 )
 @solving_options
 @clear_errors
@@ -108,7 +108,7 @@ def _log(path: Path) -> Any:
     from boresight.movement import DriftLog
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: the file does not exist")
     return DriftLog(path)
 
 
@@ -132,6 +132,6 @@ def _solution(found: Any, fov: float | None, database: Path | None) -> Solution 
 def _solved(path: Path, found: Any, fov: float | None, database: Path | None) -> Solution:
     solution = _solution(found, fov, database)
     if solution is None:
-        click.echo(f"boresight: {path}: not solved; boresight diagnose tells why", err=True)
+        click.echo(f"boresight: {path}: not solved; boresight diagnose finds why", err=True)
         raise SystemExit(1)
     return solution

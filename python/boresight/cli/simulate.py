@@ -23,7 +23,7 @@ from boresight.cli.options import PROJECTIONS, clear_errors, load_camera
     type=click.Choice(PROJECTIONS),
     default="gnomonic",
     show_default=True,
-    help="That of the lens.",
+    help="Projection of the lens.",
 )
 @click.option("--size", type=int, default=1024, show_default=True, help="Pixels per side.")
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model, instead of --fov.")

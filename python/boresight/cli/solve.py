@@ -67,9 +67,11 @@ _WHERE = [
         type=click.Choice(["try", "ignore", "only"]),
         default="try",
         show_default=True,
-        help="What headers say about position and scale: tried first, not used, or relied upon.",
+        help="Use of position and scale in headers: try them first, ignore them, or try only them.",
     ),
-    click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve."),
+    click.option(
+        "--explain/--no-explain", default=True, help="Explain why a frame does not solve."
+    ),
 ]
 
 
@@ -123,8 +125,8 @@ class Search(NamedTuple):
 @click.option(
     "--jobs",
     type=click.IntRange(1),
-    help="Frames worked at, at a time; each has its memory. [default: four more than processors, "
-    "at most 8; 1 with --verbose]",
+    help="Frames processed at the same time; each needs memory. [default: four more than "
+    "processors, at most 8; 1 with --verbose]",
 )
 @output_options
 @clear_errors
@@ -200,7 +202,7 @@ def _search(
     if (ra is None) != (dec is None):
         raise InputError("--ra: it needs --dec, and --dec needs --ra; give both or none")
     if radius is not None and ra is None:
-        raise InputError("--radius: it is that of --ra and --dec; give them too")
+        raise InputError("--radius: it needs --ra and --dec; give them too")
     model = load_camera(camera)
     options: dict[str, Any] = {"fov_max_error_deg": fov_error}
     if not like.is_by_pixels and (field := like.field(0)) is not None:

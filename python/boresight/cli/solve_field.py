@@ -46,7 +46,7 @@ def _angle(text: str, unit: str, form: str) -> float:
 
         return float(Angle(text, unit=unit).degree)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no angle; give degrees or {form}") from None
+        raise click.BadParameter(f"{text!r} is not an angle; give degrees or {form}") from None
 
 
 class SolveField(NamedTuple):
@@ -67,12 +67,12 @@ class SolveField(NamedTuple):
         if low is None and high is None:
             return
         if fov is not None:
-            raise InputError("--scale-low: --fov tells the scale already; leave one of them out")
+            raise InputError("--scale-low: --fov gives the scale already; leave one of them out")
         if low is None or high is None:
             raise InputError("--scale-low: it needs --scale-high, and that needs it; give both")
         if not 0.0 < low <= high < math.inf:
             raise InputError(
-                f"--scale-low: {low:g} to {high:g} is no range; give numbers above 0, low first"
+                f"--scale-low: {low:g} to {high:g} is not a range; give numbers above 0, low first"
             )
 
     @property
@@ -136,7 +136,7 @@ def solve_field_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "-z", "--downsample", type=click.IntRange(1), default=1,
-            help="Find the stars on means of squares of so many pixels a side."
+            help="Find the stars on an image binned by this number of pixels per side."
         ),
         click.option(
             "-f", "--files-on-stdin", is_flag=True, help="Read names on standard input, as with -."

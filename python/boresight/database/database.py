@@ -467,7 +467,7 @@ def _preset_for(fov_deg: float | None) -> str:
     if fov_deg is None:
         return "default"
     if not fov_deg > 0:
-        raise InputError(f"fov_deg: {fov_deg} is no field of view; give degrees, or leave it out")
+        raise InputError(f"fov_deg: {fov_deg} is not a field of view; give degrees or leave it out")
     if fov_deg > LARGEST_DEFAULT_FOV_DEG:
         return "wide"
     if fov_deg >= LARGEST_NARROW_FOV_DEG:

@@ -132,7 +132,7 @@ PRESETS = {
 def preset_parameters(name: str | None, changes: ParameterChanges) -> DatabaseParameters:
     """Return the parameters of a preset, or the defaults, with some of them changed."""
     if name is not None and name not in PRESETS:
-        raise InputError(f"name: {name!r} is no preset; give one of {', '.join(PRESETS)}")
+        raise InputError(f"name: {name!r} is not a preset; give one of {', '.join(PRESETS)}")
     check_options(changes, ParameterChanges)
     start = DatabaseParameters() if name is None else PRESETS[name]
     if "max_fov_deg" in changes and "min_fov_deg" not in changes:

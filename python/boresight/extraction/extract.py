@@ -453,7 +453,7 @@ class Extractor:
             raw = self._electrons
         if raw is None:
             raise InputError(
-                "read_noise: it is in electrons, and there is no gain to convert it; "
+                "read_noise: it is in electrons, but no gain is given to convert it; "
                 "give the gain too, in electrons per unit of the image"
             )
         found = raw.extract(pixels, None if bad is None else np.ascontiguousarray(bad), noise)

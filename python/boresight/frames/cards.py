@@ -158,7 +158,9 @@ def _mended(card: str, notes: list[str]) -> str:
     from astropy.io.fits.verify import VerifyError
 
     if card.startswith("CONTINUE"):
-        notes.append(f"the header card {card.strip()!r} continues nothing")
+        notes.append(
+            f"the header card {card.strip()!r} is a CONTINUE card without a text to continue"
+        )
         return f"COMMENT {card}"[:CARD]
     with quiet:
         try:

@@ -109,7 +109,7 @@ def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hd
         hdu = _named(hdus, wanted, source)
         if hdu.axes is None:
             raise InputError(
-                f"hdu: {wanted!r} of {source} is no 2-D image but {hdu}; give one of "
+                f"hdu: {wanted!r} of {source} is not a 2-D image but {hdu}; give one of "
                 f"{_listed(h for h in hdus if h.axes) or 'another file'}"
             )
         return hdu, hdu.axes, []
@@ -128,7 +128,8 @@ def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hd
     if ranks.count(best) > 1:
         others = _listed(h for (h, _), rank in zip(frames, ranks, strict=True) if rank == best)
         notes.append(
-            f"of several images alike ({others}) HDU {hdu.index} was taken; choose with hdu="
+            f"several images are equally suitable ({others}); HDU {hdu.index} was taken, choose "
+            "another with hdu="
         )
     return hdu, axes, notes
 

@@ -129,7 +129,7 @@ class _Reader:
             return _later(start, length / 2)
         if unreadable or any(self._card(name) is not None for name in END):
             return None  # a note says so already
-        self.notes.append("no card tells the exposure time; the time is that of its start")
+        self.notes.append("no card gives the exposure time; the time is that of its start")
         return start
 
     def _span(self, start: Time, end: tuple[str, Time], length: float | None) -> float | None:
@@ -199,7 +199,7 @@ class _Reader:
                     continue
                 seconds = card_number(source, name, SECONDS, unit)
                 if seconds is None or not 0 <= seconds <= MAX_EXPOSURE:
-                    self._unread(name, "is no exposure time")
+                    self._unread(name, "is not an exposure time")
                     unreadable = True
                     continue
                 lengths.append(seconds)
@@ -217,7 +217,7 @@ class _Reader:
             if instant is None:
                 continue
             if not _is_of_an_exposure(instant):
-                self._unread(name, "is no time of an exposure")
+                self._unread(name, "is not a possible time of an exposure")
                 continue
             found.append((name, instant))
         return found
@@ -225,7 +225,7 @@ class _Reader:
     def _mjd(self, name: str) -> Time | None:
         day = card_number(self._source(name), name)
         if day is None or not 0 < day < 1e6:
-            self._unread(name, "is no modified Julian date")
+            self._unread(name, "is not a modified Julian date")
             return None
         return self._instant(name, day, format="mjd")
 
@@ -246,7 +246,7 @@ class _Reader:
             if other is not None:
                 return self._date_and_clock(name, day, other, clocks)
         if clock is None:
-            self._unread(name, "is a date alone, and no card tells the time of day")
+            self._unread(name, "is a date alone, and no card gives the time of day")
             return None
         return self._instant(name, f"{day}T{clock}", scale, offset)
 
@@ -263,7 +263,7 @@ class _Reader:
         seconds = self._seconds_of_day(other)
         midnight = self._instant(name, f"{day}T00:00:00", _clock_scale(other) or scale)
         if seconds is None or midnight is None:
-            self._unread(other, "is no time of day")
+            self._unread(other, "is not a time of day")
             return None
         return _later(midnight, seconds)
 
@@ -285,7 +285,7 @@ class _Reader:
 
         scale = scale or self._scale
         if scale is None:
-            self._unread("TIMESYS", f"is no time scale that is known here; {name} is not used")
+            self._unread("TIMESYS", f"is not a known time scale; {name} is not used")
             return None
         try:
             # With the format given, astropy need not try all its formats.

@@ -216,7 +216,7 @@ class _HeaderReader:
             return True
         self._notes.append(
             f"the WCS was made for {sizes[0]:g} x {sizes[1]:g} pixels (IMAGEW, IMAGEH), and the "
-            f"image has {width} x {height}, so that it tells no position of this one"
+            f"image has {width} x {height}, so it is not used"
         )
         return False
 
@@ -313,7 +313,9 @@ class _HeaderReader:
 
     def _keep_scale(self, scale: float, source: str) -> None:
         if not SCALE_RANGE[0] <= scale <= SCALE_RANGE[1]:
-            self._notes.append(f"{source} gives {scale:g} arcsec a pixel, which is no scale")
+            self._notes.append(
+                f"{source} gives {scale:g} arcsec a pixel, which is not a possible scale"
+            )
             return
         kept = self._found.get("scale_arcsec")
         if kept is not None and abs(scale - kept) > AGREEMENT * kept:

@@ -76,7 +76,7 @@ def _unreadable(source: str, head: bytes, error: Exception) -> FileFormatError:
         elif head.isascii() and b"\0" not in head:
             aside = "; it is text, and a list of stars is read by astropy.table.Table.read"
         return FileFormatError(
-            f"{source} is no image in a known format{aside}; give FITS, PNG, JPEG, BMP or TIFF"
+            f"{source} is not an image in a known format{aside}; give FITS, PNG, JPEG, BMP or TIFF"
         )
     return FileFormatError(f"{source} is not a sound image file: {error}")
 

@@ -126,8 +126,8 @@ def read_frame(
     frame = frame_of(path, region=region, hdu=hdu)
     if frame is None:
         raise InputError(
-            f"path: a {type(path).__name__} is no file; give the path of one, an open binary file, "
-            "an HDU or a PIL image"
+            f"path: a {type(path).__name__} is not a file; give the path of one, an open binary "
+            "file, an HDU or a PIL image"
         )
     return frame
 
@@ -204,7 +204,7 @@ def _read(
         if head.startswith(FITS_MAGIC):
             return _read_fits(content, path, source, region, hdu, stream=False)
         if hdu is not None:
-            raise InputError(f"hdu: {source} is no FITS file and has no HDUs; leave it out")
+            raise InputError(f"hdu: {source} is not a FITS file and has no HDUs; leave it out")
         image, exif, notes = read_picture(content, path, source)
         return _picture_frame(image, exif, notes, path, region)
 

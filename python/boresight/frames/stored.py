@@ -91,7 +91,7 @@ def _optional(header: Mapping[str, Any], name: str, notes: list[str]) -> float |
         return None
     number = card_number(header, name)
     if number is None:
-        notes.append(f"{name} = {value!r} is no number and was not applied")
+        notes.append(f"{name} = {value!r} is not a number and was not applied")
     return number
 
 

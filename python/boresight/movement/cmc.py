@@ -43,11 +43,11 @@ def read_cmc(path: str | os.PathLike[str]) -> dict[str, Any]:
         values = read_json(path)
     except ValueError as error:  # from JSON or from the encoding
         raise FileFormatError(
-            f"{os.fspath(path)} is no movement correction: {error}; give a whole .cmc file"
+            f"{os.fspath(path)} is not a movement correction: {error}; give a whole .cmc file"
         ) from error
     missing = [key for key in KEYS if not isinstance(values, dict) or key not in values]
     if missing:
         raise FileFormatError(
-            f"{os.fspath(path)} is no movement correction: it lacks {', '.join(missing)}"
+            f"{os.fspath(path)} is not a movement correction: it lacks {', '.join(missing)}"
         )
     return dict(values)

@@ -221,7 +221,7 @@ def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
         return Reference(bare, OPTICS, np.zeros((8, 8)))
     if not isinstance(calibration, MountedCamera):
         raise InputError(
-            f"calibration: a {type(calibration).__name__} is none; give a MountedCamera, a "
+            f"calibration: a {type(calibration).__name__} is not valid; give a MountedCamera, a "
             "Solution, a CalibrationResult or a CameraModel"
         )
     if site is not None and calibration.site is None:

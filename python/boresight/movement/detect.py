@@ -132,7 +132,7 @@ def detect_movement(
         return by_stars
     raise DetectionFailedError(
         "the movement between the images could not be determined: too few of their parts agree on "
-        "one; look whether they show the same scene, and give method= or match points by hand"
+        "one; check that they show the same scene, and give method= or match points by hand"
     )
 
 

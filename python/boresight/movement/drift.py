@@ -158,7 +158,7 @@ class DriftLog:
             if isinstance(record, dict) and record.get("schema") == SCHEMA:
                 found.append(record)
         if not found and any(line.strip() for line in lines):
-            raise FileFormatError(f"{self.path} is no drift log of Boresight; give another file")
+            raise FileFormatError(f"{self.path} is not a drift log of Boresight; give another file")
         return found
 
     def __len__(self) -> int:

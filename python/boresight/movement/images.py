@@ -62,7 +62,8 @@ def image_of(given: Any, name: str = "image") -> NDArray[Any]:
         raise InputError(f"{name}: {error}; give an array of shape (rows, columns)") from None
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"{name}: a {type(given).__name__} of type {array.dtype} is no image; give real numbers"
+            f"{name}: a {type(given).__name__} of type {array.dtype} is not an image; give real "
+            "numbers"
         )
     if array.ndim not in (2, 3) or array.size == 0:
         raise InputError(

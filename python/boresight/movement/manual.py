@@ -87,7 +87,7 @@ def manual_movement(
     if not isinstance(correction, MovementCorrection | None):
         raise InputError(f"correction: a {type(correction).__name__}; give a MovementCorrection")
     if not 0 <= port <= 65535:
-        raise InputError(f"port: {port} is none; give 1 to 65535, or 0 for a free one")
+        raise InputError(f"port: {port} is not valid; give 1 to 65535, or 0 for a free one")
     if correction is not None and correction.im_shape != first.shape:
         raise InputError(
             f"correction: it is of images of {correction.im_shape}, these are of {first.shape}"

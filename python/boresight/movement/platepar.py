@@ -151,10 +151,10 @@ def read_platepar(path: str | os.PathLike[str]) -> Platepar:
     try:
         values = read_json(path)
     except ValueError as error:
-        raise FileFormatError(f"{name} is no platepar in JSON: {error}") from error
+        raise FileFormatError(f"{name} is not a platepar in JSON: {error}") from error
     missing = [key for key in NEEDED if not isinstance(values, dict) or key not in values]
     if missing:
-        raise FileFormatError(f"{name} is no platepar: it lacks {', '.join(missing)}")
+        raise FileFormatError(f"{name} is not a platepar: it lacks {', '.join(missing)}")
     try:
         return _platepar(values)
     except Exception as error:  # numbers that astropy cannot work with have no common base

@@ -166,7 +166,7 @@ def coefficients_of(camera: CameraModel) -> tuple[dict[str, Any], float]:
     ``poly3+radial5``.
     """
     if camera.parity_flip:
-        raise InputError("camera: it shows the sky mirrored, which no platepar can tell")
+        raise InputError("camera: it shows the sky mirrored, which a platepar cannot describe")
     shape = camera.image_shape
     points = grid(shape, SIDE)
     sky = camera.pixel_to_direction(*points.T)

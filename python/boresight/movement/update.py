@@ -140,7 +140,7 @@ def _update_mounted(
     if freedom not in ("verdict", *FREE, "full"):
         raise InputError(f"freedom: {freedom!r} is unknown; give verdict, attitude, optics or full")
     if verdict.unknown is not None:
-        raise UndeterminedError(f"mov_correction: it cannot be told what moved: {verdict.unknown}")
+        raise UndeterminedError(f"mov_correction: the verdict is undecided: {verdict.unknown}")
     values, cov = verdict.values, verdict.covariance
     assert calibration.covariance is not None
     if freedom in FREE:
@@ -167,8 +167,8 @@ def _refitted(calibration: MountedCamera, verdict: Verdict, image: Any) -> Mount
     """Return a new calibration from the verdict's stars, checked with held-out stars."""
     if not verdict.solutions or verdict.num_stars < LEAST_STARS_FULL:
         raise UndeterminedError(
-            f"mov_correction: its {verdict.num_stars} stars are too few for a full refit, it takes "
-            f"{LEAST_STARS_FULL}; give freedom='attitude'"
+            f"mov_correction: its {verdict.num_stars} stars are too few for a full refit, which "
+            f"needs {LEAST_STARS_FULL}; give freedom='attitude'"
         )
     before = calibration.camera_model
     result = calibrate_camera(

@@ -118,7 +118,9 @@ class Watch:
             If an argument has a wrong type, or a site is given without a time.
         """
         if isinstance(frame, list | tuple):
-            raise InputError("frame: a list is none; give one frame after another, or use compare")
+            raise InputError(
+                "frame: a list is not valid; give one frame after another, or use compare"
+            )
         look = look_at(self._reference, frame, time, self._database, self._weather)
         alone = self._judged([look])
         if alone.moved is None and not alone.suspected:

@@ -116,7 +116,7 @@ def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None
     """
     members = [(k, member) for k, item in enumerate(images) for member in item.members]
     if not members:
-        raise InputError("images: there is none; give at least one")
+        raise InputError("images: the list is empty; give at least one")
     corners = [member.corners() for _, member in members]
     middle = np.concatenate(corners).mean(axis=0)
     middle /= np.linalg.norm(middle)
@@ -222,5 +222,5 @@ def plot_pulls(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
 
 def _fit_of(result: AlignmentResult) -> GlobalFit:
     if result.fit is None:
-        raise InputError('result: it is of no global fit; use align(..., method="global")')
+        raise InputError('result: it has no global fit; use align(..., method="global")')
     return result.fit

@@ -184,7 +184,7 @@ def plot_residual_trends(
     _, residuals, _ = _used(result)
     unknown = [name for name in against if name not in TREND_LABELS]
     if unknown:
-        raise InputError(f"against: {unknown[0]!r} is none; give {', '.join(TREND_LABELS)}")
+        raise InputError(f"against: {unknown[0]!r} is unknown; give {', '.join(TREND_LABELS)}")
     if axes is None:
         import matplotlib.pyplot as plt
 
@@ -349,7 +349,7 @@ def plot_convergence(results: Sequence[CalibrationResult], *, ax: Axes | None = 
     'RMS residual (px)'
     """
     if not results:
-        raise InputError("results: there are none; collect those that on_pass hands over")
+        raise InputError("results: the list is empty; collect the results that on_pass receives")
     ax = new_axes(ax, (6.5, 4.0))
     size = relative_size(ax)
     numbers = np.arange(1, len(results) + 1)

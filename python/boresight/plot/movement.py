@@ -46,13 +46,13 @@ def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     >>> from boresight.plot import plot_drift
     >>> plot_drift(DriftLog("no such log.jsonl"))
     Traceback (most recent call last):
-    boresight.errors.InputError: log: no frame in it could be told; give a log with some
+    boresight.errors.InputError: log: no frame has a measured rotation; give a log that has some
     """
     table = log.table()
     told = (table["unknown"] == "") | (table["suspected"] != "")
     known = told & (table["time"] != "") if len(table) else np.zeros(0, bool)
     if not np.any(known):
-        raise InputError("log: no frame in it could be told; give a log with some")
+        raise InputError("log: no frame has a measured rotation; give a log that has some")
     import matplotlib.pyplot as plt
 
     table = table[known]

@@ -95,7 +95,7 @@ def scene_figures(result: SceneResult) -> str:
     """Make the figure of a scene's correlations, unless it has too few or too many parameters."""
     if not 1 < len(result.parameter_names) <= MOST_CORRELATIONS:
         return ""
-    words = "Correlations of the parameters: what is near 1 cannot be told apart."
+    words = "Correlations of the parameters: those with a correlation near 1 cannot be separated."
     return _figure(words, lambda figure: plot_parameter_correlations(result, figure.subplots()))
 
 

@@ -52,7 +52,7 @@ def _record(verdict: Verdict, names: Sequence[str]) -> dict[str, Any]:
 
 def _verdict_box(verdict: Verdict) -> str:
     if verdict.unknown is not None:
-        return box("bad", f"It cannot be told whether the camera has moved: {verdict.unknown}.", [])
+        return box("bad", f"No decision whether the camera has moved: {verdict.unknown}.", [])
     stars = f"{verdict.num_stars} stars, false alarms {verdict.false_alarm:g}"
     if not verdict.kinds:
         return box("good", f"The camera has not moved: nothing significant changed ({stars}).", [])
@@ -71,8 +71,8 @@ def _log_box(log: DriftLog, records: Sequence[Mapping[str, Any]]) -> str:
         for point in log.change_points()
     ]
     text = (
-        f"{len(records)} frames: {moved} of a camera that has moved, {untold} of which it cannot "
-        f"be told, {len(notes)} sudden changes."
+        f"{len(records)} frames: {moved} of a camera that has moved, {untold} without a decision, "
+        f"{len(notes)} sudden changes."
     )
     kind = "look" if moved or notes or untold > UNTOLD * len(records) else "good"
     return box("bad" if untold == len(records) else kind, text, notes)

@@ -69,7 +69,7 @@ def _verdict(result: SceneResult, left: Sequence[float]) -> str:
         if image.chi2_dof > WORST_CHI2
     ]
     notes += [
-        f"{image.name}: its light is off its model by {sigma:.1f} standard errors; its WCS needs "
+        f"{image.name}: the residuals show a shift of {sigma:.1f} standard errors; its WCS needs "
         "more freedom"
         for image, sigma in zip(result.images, left, strict=True)
         if sigma > WORST_DIPOLE

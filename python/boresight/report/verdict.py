@@ -36,7 +36,7 @@ def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[s
         )
         notes = []
     else:
-        text, notes = "Not solved. boresight diagnose tells why a frame does not solve.", []
+        text, notes = "Not solved. boresight diagnose finds why a frame does not solve.", []
     if missing and solved:
         notes.append(f"Not solved: {', '.join(missing)}")
     return box("bad" if not solved else "look" if notes else "good", text, notes)
@@ -55,6 +55,6 @@ def _calibrated(result: CalibrationResult, solved: int) -> str:
     held_out = result.held_out_rmse_px
     tail = "" if held_out is None else f", {held_out:.3f} px for stars held out of the fit"
     return (
-        f"{solved} of {len(result.frames)} frames, {result.num_inliers} stars: the camera puts "
-        f"them where they are within {result.rmse_after_px:.3f} px RMS{tail}."
+        f"{solved} of {len(result.frames)} frames, {result.num_inliers} stars: the camera "
+        f"reproduces their positions to {result.rmse_after_px:.3f} px RMS{tail}."
     )

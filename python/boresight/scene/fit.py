@@ -276,7 +276,7 @@ def _windows(image: Image, sources: int) -> dict[str, Any]:
         return none
     if isinstance(window, int | np.integer):
         if window < 3:
-            raise InputError(f"window: {window} px is no side; give at least 3")
+            raise InputError(f"window: {window} px is too small; give at least 3")
         return none | {"side": int(window)}
     if len(window) == 4 and all(np.ndim(value) == 0 for value in window):
         return none | {"window": _box(window, image)}

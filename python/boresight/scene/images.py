@@ -144,14 +144,14 @@ class Image:
         self.chromatic = bool(chromatic)
         self.time = None if time is None else as_time(time)
         if not (band is None or isinstance(band, str)):
-            raise InputError(f"band: {band!r} is no name; give a str, or leave it out")
+            raise InputError(f"band: {band!r} is not a name; give a str, or leave it out")
         self.band = band
 
     def _check_freedom(self) -> None:
         camera, freedom = isinstance(self.wcs, Solution), self.wcs_freedom
         if camera and freedom not in ("fixed", "attitude"):
             raise InputError(
-                f"wcs_freedom: {freedom!r} is no freedom of a camera; give 'attitude', "
+                f"wcs_freedom: {freedom!r} cannot be used with a camera; give 'attitude', "
                 "or solution.wcs() as the wcs"
             )
         if not camera and freedom == "attitude":

@@ -107,7 +107,7 @@ class Motions:
             given = getattr(source, name)
             error = math.inf if given is None else float(given)
             if not error >= 0:
-                raise InputError(f"{name}: {given} is no standard error; give 0 or more")
+                raise InputError(f"{name}: {given} is not a standard error; give 0 or more")
             errors.append(error)
         return errors[0], errors[0], errors[1] if self.motion == "parallax" else 0.0
 
@@ -143,7 +143,7 @@ def colors_of(sources: list[Source], images: list[Image]) -> Floats:
     colors = np.array([np.nan if s.color is None else float(s.color) for s in sources])
     if not np.isfinite(colors).any():
         raise InputError(
-            "chromatic: nothing tells the colours; give sources a color, or the table that column"
+            "chromatic: no colours are known; give sources a color, or the table a column color"
         )
     colors[~np.isfinite(colors)] = np.nan
     return np.asarray(np.nan_to_num(colors - np.nanmedian(colors)))

@@ -32,7 +32,7 @@ class _Profile:
             raise InputError(f"axis_ratio: {ratio:g} is out of range; give 0.05 to 1")
         angle = number("angle_deg", self.angle_deg, "give degrees")  # type: ignore[attr-defined]
         if not math.isfinite(angle):
-            raise InputError(f"angle_deg: {angle} is no angle; give degrees")
+            raise InputError(f"angle_deg: {angle} is not an angle; give degrees")
         check_names("free", self.free, self.parameters)  # type: ignore[attr-defined]
         shared = self.shared  # type: ignore[attr-defined]
         if not isinstance(shared, bool):
@@ -210,19 +210,21 @@ class EffectivePSF:
             raise InputError("psf: some samples are not finite; give finite ones")
         over = np.broadcast_to(np.asarray(oversampling, dtype=np.float64), (2,))
         if not (np.isfinite(over).all() and (over > 0).all()):
-            raise InputError(f"oversampling: {oversampling} is no sampling; give 1 or more")
+            raise InputError(f"oversampling: {oversampling} is too small; give 1 or more")
         self.oversampling: tuple[float, float] = (float(over[0]), float(over[1]))
         middle = ((samples.shape[2] - 1) / 2, (samples.shape[1] - 1) / 2)
         try:
             x, y = (float(value) for value in (middle if origin is None else origin))
         except (TypeError, ValueError):
-            raise InputError(f"origin: {origin!r} is no sample; give its (x, y)") from None
+            raise InputError(
+                f"origin: {origin!r} is not a pair of numbers; give the (x, y) of a sample"
+            ) from None
         self.origin: tuple[float, float] = (x, y)
         order, self.columns, self.rows = _lattice(grid_xypos, len(samples))
         self.data: Floats = np.ascontiguousarray(samples[order])
         inside = 0 <= self.origin[0] <= 2 * middle[0] and 0 <= self.origin[1] <= 2 * middle[1]
         if not inside or not (self._peaks() > 0).all():
-            raise InputError("psf: there is no light at its origin; give the sample of the star")
+            raise InputError("psf: no light at its origin; give the sample of the star")
 
     @classmethod
     def measured(cls, data: ArrayLike, mask: ArrayLike | None = None) -> EffectivePSF:
@@ -265,7 +267,7 @@ class EffectivePSF:
             bad |= np.asarray(mask, dtype=bool)
         found = core.scene_measure_psf(pixels, bad)
         if found is None:
-            raise InputError("psf: no star tells it; give scene.Moffat() or scene.Gaussian()")
+            raise InputError("psf: no star to measure it; give scene.Moffat() or scene.Gaussian()")
         samples, oversampling, columns, rows = found
         places = [(x, y) for y in rows for x in columns]
         return cls(samples, oversampling, grid_xypos=places)

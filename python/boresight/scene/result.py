@@ -408,7 +408,7 @@ def _message(result: SceneResult, fitted: Any, names: list[str], bands: list[str
     told = {
         "converged": "converged",
         "stalled": "stalled: the steps ran out, or none helped although the slope is not zero",
-        "failed": "failed: there is no finite result",
+        "failed": "failed: no finite result",
     }[result.status]
     if fitted.reference is not None:
         told += (
@@ -422,5 +422,5 @@ def _message(result: SceneResult, fitted: Any, names: list[str], bands: list[str
         )
     if result.frozen:
         shown = ", ".join(result.frozen[:5]) + (" ..." if len(result.frozen) > 5 else "")
-        told += f"; not determined by the pixels, and held: {shown}"
+        told += f"; not determined by the pixels, and kept fixed: {shown}"
     return told

@@ -59,14 +59,16 @@ class _Source:
         except (TypeError, ValueError):
             along = up = math.nan
         if not (math.isfinite(along) and math.isfinite(up) and min(along, up) >= 0):
-            raise InputError(f"error_arcsec: {error} is no standard error; give arcsec from 0 up")
+            raise InputError(
+                f"error_arcsec: {error} is not a standard error; give arcsec from 0 up"
+            )
         return along, up
 
     def check(self) -> None:
         """Raise an error if the name is no string or an argument is no number."""
         given = self.name  # type: ignore[attr-defined]
         if not (given is None or isinstance(given, str)):
-            raise InputError(f"name: {given!r} is no name; give a str, or leave it out")
+            raise InputError(f"name: {given!r} is not a name; give a str, or leave it out")
         for name in NUMBERS:
             value = getattr(self, name, None)
             if value is not None:
@@ -190,7 +192,7 @@ class SersicSource(_Source):
             raise InputError(f"axis_ratio: {ratio:g} is out of range; give 0.05 to 1")
         angle = number("position_angle_deg", self.position_angle_deg, "give degrees")
         if not math.isfinite(angle):
-            raise InputError(f"position_angle_deg: {angle} is no angle; give degrees")
+            raise InputError(f"position_angle_deg: {angle} is not an angle; give degrees")
         check_names("free", self.free, self.parameters)
 
     @property
@@ -227,7 +229,7 @@ def sources_of(given: Any, image: Image) -> list[Source]:
     else:
         sources = _found(given, image)
     if not sources:
-        raise InputError("sources: there are none; give positions, or a number to find")
+        raise InputError("sources: no sources; give positions, or a number to find")
     for source in sources:
         source.check()
     bad = [k for k, s in enumerate(sources) if not np.isfinite([s.ra_deg, s.dec_deg]).all()]

@@ -372,7 +372,7 @@ def simulate_frame(
     velocity = np.zeros(3) if velocity_km_s is None else np.asarray(velocity_km_s, dtype=np.float64)
     if velocity.shape != (3,) or not np.linalg.norm(velocity) < SPEED_OF_LIGHT_KM_S:
         raise InputError(
-            f"velocity_km_s: {velocity_km_s!r} is no velocity; give three numbers in km/s"
+            f"velocity_km_s: {velocity_km_s!r} is not a velocity; give three numbers in km/s"
         )
     if moffat_beta is not None and not moffat_beta > 1:
         raise InputError(f"moffat_beta: {moffat_beta} gives infinite light; give a number above 1")
@@ -380,7 +380,7 @@ def simulate_frame(
     roll_deg = degrees("roll_deg", roll_deg)
     _check_finite(ra_deg=ra_deg, roll_deg=roll_deg, epoch=epoch)
     if not -90.0 <= dec_deg <= 90.0:
-        raise InputError(f"dec_deg: {dec_deg} is no declination; give degrees from -90 to 90")
+        raise InputError(f"dec_deg: {dec_deg} is not a declination; give degrees from -90 to 90")
     _check_finite(zero_point=zero_point, faint_limit=faint_limit or 0.0)
     _check_finite(0.0, stretch=stretch, coma=coma, read_noise_e=read_noise_e, background=background)
     for name, number in (("hot_pixels", hot_pixels), ("cosmic_rays", cosmic_rays)):

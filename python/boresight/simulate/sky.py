@@ -57,7 +57,7 @@ def fit_tan_sip(
 ) -> dict[str, Any]:
     """Fit TAN-SIP header cards to the truth on a grid over the image."""
     if not (order == 0 or 2 <= order <= 9):
-        raise InputError(f"sip_order: {order} is no SIP order; give 0 (none) or 2 to 9")
+        raise InputError(f"sip_order: {order} is not a SIP order; give 0 (none) or 2 to 9")
     height, width = image_shape
     half = max(height, width) / 2.0
     columns = np.linspace(-width / 2, width / 2 - 1, SIP_GRID)

@@ -94,7 +94,7 @@ def attempts(
     told = () if request.header == "ignore" else by_header(request, hints, database, cameras)
     if request.header == "only" and next(_told(request, hints), None) is None:
         raise InputError(
-            "header: it tells neither position nor scale that were not given; give header='try'"
+            "header: it has no position or scale beyond the given arguments; give header='try'"
         )
     plain = [Attempt(database, request.fov_deg, camera, request.options) for camera in cameras]
     if request.header == "only":

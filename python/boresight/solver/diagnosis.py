@@ -178,7 +178,7 @@ def _narrow_by_header(found: Found, request: Request) -> Finding | None:
     except NarrowFieldError as error:
         source = hints.sources.get("scale_arcsec", "header")
         text = str(error).removeprefix("fov_deg: ")
-        return Finding("narrow field", f"the header ({source}) tells the field: {text}")
+        return Finding("narrow field", f"the header ({source}) gives the field: {text}")
     return None
 
 

@@ -33,20 +33,20 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
     if numbers.shape == (2,):
         if not (np.all(np.isfinite(numbers)) and abs(numbers[1]) <= 90.0):
             raise InputError(
-                f"attitude_hint: {numbers.tolist()} is no position; give right ascension and "
+                f"attitude_hint: {numbers.tolist()} is not a position; give right ascension and "
                 "declination in degrees"
             )
         return {"attitude": None, "direction": unit_vector(*numbers).tolist()}
     if numbers.shape != (4,):
         raise InputError(
-            f"attitude_hint: {type(hint).__name__} of shape {numbers.shape} is no hint; give a "
+            f"attitude_hint: {type(hint).__name__} of shape {numbers.shape} is not a hint; give a "
             "quaternion (w, x, y, z), a (3, 3) rotation matrix ICRS to camera, a Solution, a WCS, "
             "a SkyCoord, or right ascension and declination in degrees"
         )
     if not (np.all(np.isfinite(numbers)) and numbers.any()):
         raise InputError(
-            f"attitude_hint: {numbers.tolist()} is no quaternion; give four finite numbers, scalar "
-            "first, not all zero"
+            f"attitude_hint: {numbers.tolist()} is not a quaternion; give four finite numbers, "
+            "scalar first, not all zero"
         )
     return _attitude(numbers.tolist())
 
@@ -85,7 +85,7 @@ def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
     y = (down - up) - center * (down - up).dot(center)
     length = np.linalg.norm(y)
     if length == 0.0:
-        raise InputError("attitude_hint: all pixels of the WCS look at one point; give another")
+        raise InputError("attitude_hint: all pixels of the WCS map to one point; give another")
     y /= length
     # In mirrored images down stays down; right and left are exchanged.
     x = np.cross(y, center)

@@ -72,7 +72,9 @@ def negative(case: Case) -> Finding | None:
     solution = _solve_image(case, -case.pixels)
     if solution is None:
         return None
-    return Finding("negative", "the stars are dark; give image.max() - image", {}, solution)
+    return Finding(
+        "negative", "the stars are darker than the sky; give image.max() - image", {}, solution
+    )
 
 
 def blurred(case: Case) -> Finding | None:

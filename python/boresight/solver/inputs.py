@@ -191,7 +191,7 @@ def choose_database(
     fov_deg = None if fov_deg is None else arguments.degrees("fov_deg", fov_deg)
     if fov_deg is not None and not 0.0 < fov_deg < most:
         raise InputError(
-            f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
+            f"fov_deg: {fov_deg} is not a field of view; give degrees above 0 and below {most}"
         )
     if database is not None:
         return database

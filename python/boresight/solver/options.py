@@ -172,7 +172,7 @@ def _lens(
         return None if camera_model is None else "none", None
     if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
         if not 2 <= lens <= 9:
-            raise InputError(f"lens: {lens} is no order of a polynomial; give 2 to 9")
+            raise InputError(f"lens: {lens} is not an order of a polynomial; give 2 to 9")
         return "polynomial", int(lens)
     if lens not in LENS_FORMS:
         known = ", ".join(map(repr, LENS_FORMS))

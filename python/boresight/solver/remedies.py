@@ -53,7 +53,7 @@ def camera(case: Case) -> Finding | None:
     solution = case.solve(parity_known=False)
     if solution is not None:
         flipped = solution.parity_flip
-        text = "the image is the other way round; " + (
+        text = "the image has the opposite parity; " + (
             "leave the parity out, or give the other"
             if model is None
             else f"give a camera model with parity_flip={flipped}, or read the image as it was "
@@ -81,7 +81,7 @@ def hint(case: Case) -> Finding | None:
     if solution is None:
         return None
     text = (
-        f"the frame looks at {solution.ra_deg:.2f} {solution.dec_deg:+.2f}, farther from "
+        f"the frame points at {solution.ra_deg:.2f} {solution.dec_deg:+.2f}, farther from "
         "attitude_hint than hint_uncertainty_deg; leave attitude_hint out, or widen the uncertainty"
     )
     return Finding("hint", text, {"attitude_hint": None}, solution)

@@ -86,7 +86,7 @@ def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iter
             "time, or with less gain",
         )
     elif found is not None and is_negative(pixels, found):
-        yield Finding("negative", "what stands out is dark; give image.max() - image")
+        yield Finding("negative", "the stars are darker than the sky; give image.max() - image")
 
 
 def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
@@ -96,8 +96,8 @@ def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterat
     if len(flags) >= FEWEST_BRIGHTEST and saturated.mean() > 0.5:
         yield Finding(
             "saturation",
-            f"more than half of the {len(flags)} brightest stars are saturated, so that they are "
-            "in no order; expose for a shorter time",
+            f"more than half of the {len(flags)} brightest stars are saturated, so that "
+            "their order by brightness is unreliable; expose for a shorter time",
         )
     if is_noise(stars):
         yield Finding(
@@ -109,7 +109,7 @@ def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterat
     if hot > max(len(stars), HOT_SHARE * size):
         yield Finding(
             "hot pixels",
-            f"{hot} pixels stand out alone, and {len(stars)} stars do; subtract a dark frame, cool "
+            f"{hot} hot pixels and {len(stars)} stars were detected; subtract a dark frame, cool "
             "the camera, or expose for a shorter time",
         )
 
@@ -228,7 +228,7 @@ def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
         if abs(turn) > WCS_TURN_DEG:
             wrong.append(f"it is turned by {turn:.1f} degrees")
         if hints.parity_flip is not None and hints.parity_flip != solution.parity_flip:
-            wrong.append("it is the other way round")
+            wrong.append("the image has the opposite parity")
     if wrong:
         cards = hints.sources.get("ra_deg", "header")
         what = "the header's WCS" if hints.wcs is not None else f"the header ({cards})"

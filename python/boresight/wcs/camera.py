@@ -52,7 +52,7 @@ def fit_camera_wcs(
         As in `Solution.wcs`.
     """
     if sip not in ("auto", "none", "tpv"):
-        raise InputError(f"sip: {sip!r} is none; give 'auto', 'none' or 'tpv'")
+        raise InputError(f"sip: {sip!r} is unknown; give 'auto', 'none' or 'tpv'")
     max_order = 1 if sip == "none" else SIP_MAX_ORDER
     if sip == "tpv":
         return _tpv(camera, pixel_to_direction, tolerance_px)
@@ -62,7 +62,7 @@ def fit_camera_wcs(
         )[0]
     x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
     if not np.isfinite([x, y]).all():
-        raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
+        raise UndeterminedError("no pixel sees the optical axis, so no WCS can be centred on it")
     stars = camera.direction_to_pixel(star_directions)
     wcs, accuracy = fit_wcs(
         pixel_to_direction,

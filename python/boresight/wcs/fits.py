@@ -338,7 +338,7 @@ def _sampled(
     """Check the arguments; return the plane and its points (pixels, sky) for the fit and check."""
     height, width = image_shape
     if not (height > 0 and width > 0):
-        raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
+        raise InputError(f"image_shape: {image_shape} is not an image; give (height, width)")
     if not tolerance_px > 0:
         raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
     if not 1 <= max_order <= limit:

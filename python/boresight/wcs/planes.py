@@ -74,7 +74,7 @@ class Plane:
         seen = seen.reshape(3)
         if not np.isfinite(seen).all():
             raise UndeterminedError(
-                "the image centre sees no direction, so there is no WCS about it"
+                "the image centre sees no direction, so no WCS can be centred on it"
             )
         ra, dec = longitude_latitude(seen)
         sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)

@@ -113,7 +113,7 @@ impl Catalog {
             }
         }
         if !self.epoch.is_finite() {
-            let problem = format!("is {}", self.epoch);
+            let problem = format!("{} is not a finite number", self.epoch);
             return Err(Error::argument(
                 "epoch",
                 problem,

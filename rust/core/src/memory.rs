@@ -15,7 +15,7 @@ pub fn check(task: &str, bytes: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Memory(format!(
-        "{task} needs about {} MB of memory, more than there is",
+        "{task} needs about {} MB of memory, more than is available",
         bytes.div_ceil(1 << 20)
     )))
 }

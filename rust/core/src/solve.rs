@@ -150,7 +150,7 @@ impl SolveOptions {
         if let Some(error) = self.match_max_error {
             positive("match_max_error", error, "give a tolerance such as 0.002, or None")?;
             if error > LARGEST_MATCH_ERROR {
-                let problem = format!("{error} lets most patterns match");
+                let problem = format!("{error} is too large: most patterns would match");
                 return Err(Error::argument(
                     "match_max_error",
                     problem,

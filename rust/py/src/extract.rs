@@ -192,7 +192,7 @@ pub(crate) fn mesh_pixels<'py>(
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let (values, size) = (values.as_array(), [image_shape.1, image_shape.0]);
     let Some(mesh) = Mesh::over(values.iter().copied().collect(), values.ncols(), size) else {
-        return Err(InputError::new_err("values: there are none; give those of one block at least"));
+        return Err(InputError::new_err("values: empty; give the values of at least one block"));
     };
     let pixels = parallel::detach(py, || mesh.pixels(size));
     PyArray1::from_vec(py, pixels).reshape([image_shape.0, image_shape.1])

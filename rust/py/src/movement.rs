@@ -195,7 +195,9 @@ fn stars(
     let sigma = sigma.as_slice().map_err(|_| not_contiguous("sigma"))?;
     let seen = |((&direction, &pixel), &sigma)| Seen { direction: Direction::from(direction), pixel, sigma };
     if directions.len() != pixels.len() || pixels.len() != sigma.len() {
-        return Err(InputError::new_err("positions: not as many as directions; give one for each star"));
+        return Err(InputError::new_err(
+            "positions, sigma: their numbers differ from that of the directions; give one for each star",
+        ));
     }
     Ok(directions.iter().zip(pixels).zip(sigma).map(seen).collect())
 }

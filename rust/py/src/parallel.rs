@@ -65,7 +65,9 @@ fn build(asked: usize) -> ThreadPool {
         ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("boresight-{k}")).build()
     };
     // For rayon, 0 means all processors. If the system cannot start that many threads, one is used.
-    build(limit.unwrap_or(0)).or_else(|_| build(1)).expect("the system gives no thread for parallel work")
+    build(limit.unwrap_or(0))
+        .or_else(|_| build(1))
+        .expect("the system cannot start a thread for parallel work")
 }
 
 /// Runs work that uses many threads, without the GIL.

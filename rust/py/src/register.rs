@@ -83,7 +83,7 @@ impl RegisterValues {
 }
 
 pub(crate) fn unknown(name: &str, value: &str) -> PyErr {
-    InputError::new_err(format!("{name}: there is no {value:?}"))
+    InputError::new_err(format!("{name}: {value:?} is unknown"))
 }
 
 pub(crate) fn geometry_of(name: &str) -> PyResult<Geometry> {

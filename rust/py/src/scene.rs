@@ -231,8 +231,8 @@ impl ImageInput<'_> {
         if rows.ncols() != expected || rows.nrows() != self.seen.len() || variance.len() != data.len() {
             return Err(Error::argument(
                 "images",
-                "shapes contradict each other",
-                "give rows for what is seen",
+                "the shapes of places, variances and pixels do not match",
+                "give one row for each visible source and one variance for each pixel",
             ));
         }
         for (row, &source) in rows.rows().into_iter().zip(&self.seen) {

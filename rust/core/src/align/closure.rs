@@ -36,8 +36,8 @@ pub fn closures(
     if !fits || starts.last().is_some_and(|&end| end > n) || exposures.iter().any(|&e| e as usize >= images) {
         return Err(Error::argument(
             "detections",
-            "the lists do not fit each other",
-            "give one row for each",
+            "the lists differ in length, or their indices are out of range",
+            "give one row per detection",
         ));
     }
     // For each pair of images: the number, the sums along x and y, and the sum of squares of the differences.

@@ -67,9 +67,9 @@ impl Device<'_> {
         let degrees = |t: &Term| [t.x.degrees, t.y.degrees];
         let any = !(self.terms.is_empty() && self.own.is_empty());
         if any && self.places.len() != detections {
-            Some("they have not a place on a detector each")
+            Some("not every detection has a place on a detector")
         } else if self.own.len() > MOST_OWN || ![0, exposures].contains(&self.bends.len()) {
-            Some("exposures have too many terms of their own, or it is not known which")
+            Some("an exposure has more than 6 own terms, or their flags are not one per exposure")
         } else if !(self.own_prior >= 0.0 && self.own_prior.is_finite()) {
             Some("the prior of the exposures' own terms is negative")
         } else if !self.places.iter().all(finite) {

@@ -42,11 +42,14 @@ impl Footprint {
             return wrong("fewer than three corners", "give at least three");
         }
         if !corners.iter().all(|c| (c.norm() - 1.0).abs() < 1e-9) {
-            return wrong("a corner is no unit vector", "give unit vectors");
+            return wrong("a corner is not a unit vector", "give unit vectors");
         }
         let mean: Direction = corners.iter().sum();
         if corners.iter().any(|c| c.dot(&mean) <= 0.0) {
-            return wrong("it reaches over a hemisphere", "give footprints smaller than that");
+            return wrong(
+                "a corner is 90 degrees or more from the mean of the corners",
+                "give smaller footprints",
+            );
         }
         if crosses_itself(corners) {
             return wrong("its outline crosses itself", "give the corners in order around it");

@@ -240,23 +240,23 @@ impl JointProblem<'_> {
             || self.starts.len() != self.priors.len() / values + 1
             || self.starts.last() != Some(&self.detections.len())
         {
-            return wrong("objects and detections do not fit each other");
+            return wrong("the objects do not match the detections");
         }
         for d in self.detections {
             let finite =
                 d.at.iter().chain(&d.expected).chain(d.jacobian.iter().flatten()).all(|x| x.is_finite());
             if !(finite && d.weight >= 0.0 && d.weight.is_finite()) {
-                return wrong("a number is not finite or a weight negative");
+                return wrong("a number is not finite, or a weight is negative");
             }
             if d.exposure as usize >= self.frozen.len() {
-                return wrong("there is no such exposure");
+                return wrong("an exposure number is out of range");
             }
         }
         if !self.priors.iter().all(|p| p.is_finite()) {
             return wrong("a prior is not finite");
         }
         if self.places.len() != self.frozen.len() || !self.places.iter().flatten().all(|x| x.is_finite()) {
-            return wrong("exposures have not a place each");
+            return wrong("not every exposure has a finite place");
         }
         if let Some(problem) = self.device.problem(self.detections.len(), self.frozen.len()) {
             return wrong(problem);
@@ -267,7 +267,7 @@ impl JointProblem<'_> {
         if !(self.colors.is_empty() || self.colors.len() == self.detections.len())
             || !self.colors.iter().all(|c| c.is_finite())
         {
-            return wrong("their colours are not finite or not one each");
+            return wrong("the colours are not finite, or not one per detection");
         }
         Ok(())
     }

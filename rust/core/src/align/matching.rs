@@ -135,7 +135,7 @@ fn check(
     }
     let [low, high] = options.scales;
     if !(low > 0.0 && low <= high && high.is_finite()) {
-        let problem = format!("({low}, {high}) is no range");
+        let problem = format!("({low}, {high}) is not a range");
         return Err(Error::argument(
             "scales",
             problem,
@@ -147,7 +147,7 @@ fn check(
         return Err(Error::argument("max_order", problem, format!("give 0 to {MAX_ORDER}")));
     }
     if !(options.max_false_alarm > 0.0 && options.max_false_alarm < 1.0) {
-        let problem = format!("{} is no probability", options.max_false_alarm);
+        let problem = format!("{} is not a probability", options.max_false_alarm);
         return Err(Error::argument("max_false_alarm", problem, "give one between 0 and 1, such as 1e-9"));
     }
     Ok(())

@@ -71,7 +71,7 @@ impl Motions<'_> {
         }
         let finite = |e: &Epoch| e.years.is_finite() && e.parallax.iter().all(|x| x.is_finite());
         if self.epochs.len() != detections {
-            Some("they have not a time each")
+            Some("not every detection has a time")
         } else if !self.epochs.iter().all(finite) {
             Some("a time is not finite")
         } else {

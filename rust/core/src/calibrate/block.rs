@@ -172,7 +172,7 @@ impl CalibrationBlock {
         let delta: DVector<f64> = self.equations.solve(0.0);
         let Some(camera) = parameters.stepped(&self.camera, &delta) else {
             return Err(Error::Undetermined(
-                "the step leads to no camera; start from one that is nearly right".into(),
+                "the step gives no valid camera; start from a camera that is nearly right".into(),
             ));
         };
         let variance = self.spread.variance(unknowns - inverse.frozen.len(), self.sigma_clip);
@@ -196,7 +196,7 @@ fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
     }
     Err(Error::argument(
         "parameter_names",
-        "they are not parameters of the camera, in their order",
+        "they differ from the names of the camera's parameters, or in their order",
         "give those of a calibration with the same model",
     ))
 }

@@ -135,7 +135,7 @@ pub(crate) fn choose<F: Fitted>(
     match (winner, problem) {
         (Some((model, _)), _) => Ok(model),
         (None, Some(problem)) => Err(problem),
-        (None, None) => Err(Error::argument("model", "there is none to choose from", "give one")),
+        (None, None) => Err(Error::argument("model", "no model to choose from", "give at least one")),
     }
 }
 
@@ -170,7 +170,7 @@ fn best_of<F: Fitted>(
             break;
         }
     }
-    best.ok_or_else(|| Error::argument("model", "there is none to choose from", "give one"))
+    best.ok_or_else(|| Error::argument("model", "no model to choose from", "give at least one"))
 }
 
 /// Whether a model predicts held-out stars significantly better than a simpler one.

@@ -74,7 +74,7 @@ pub(super) fn prepare_all(frames: &[&MatchedStars], places: Option<&[ApparentPla
     if let Some(places) = places.filter(|places| places.len() != frames.len()) {
         return Err(Error::argument(
             "places",
-            format!("{} of them for {} frames", places.len(), frames.len()),
+            format!("{} places for {} frames", places.len(), frames.len()),
             "give one for each frame",
         ));
     }

@@ -68,7 +68,7 @@ impl Freedom {
             }
             Distortion::Polynomial(_) if self.radial.contains(&true) => Err(Error::argument(
                 "free",
-                "radial coefficients are none of a polynomial distortion",
+                "a polynomial distortion has no radial coefficients",
                 "leave out k1 and k2, or give a camera_model with a radial distortion or none",
             )),
             _ => Ok(camera),
@@ -117,10 +117,10 @@ impl Resection {
         let options = Options { max_iterations: MAX_ITERATIONS, ..Options::default() };
         let outcome = minimize(&pairs, start, &options);
         if !outcome.cost.is_finite() {
-            return undetermined("they lead to no camera");
+            return undetermined("they give no valid camera");
         }
         if !pairs.linearize(&outcome.state).covariance().frozen.is_empty() {
-            return undetermined("they do not determine all that is free");
+            return undetermined("they do not determine all free parameters");
         }
         Ok(outcome.state)
     }

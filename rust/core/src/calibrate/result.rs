@@ -106,7 +106,7 @@ pub fn model_covariance(
     if parameters.len() != parameter_names.len() || joint.shape() != (size, size) {
         return Err(Error::argument(
             "parameter_names",
-            "they are not those of the camera and the covariance",
+            "the names do not match the camera and the covariance",
             "give the camera, names and covariance of one calibration",
         ));
     }
@@ -310,7 +310,7 @@ fn check_folds(given: &[Given<'_>], fitter: &Fitter<'_>) -> Result<()> {
             let det = determinant(&camera.distortion().undistort_with_jacobian(point).1);
             if det <= 0.0 || det.is_nan() {
                 return Err(Error::Undetermined(
-                    "the fitted distortion folds over within the image, where it has no stars to hold it; \
+                    "the fitted distortion folds over within the image, where no stars constrain it; \
                      lower the order, or give frames whose stars cover the image"
                         .into(),
                 ));

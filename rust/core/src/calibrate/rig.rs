@@ -70,7 +70,7 @@ pub fn calibrate_rig(
     let loose = parameters.names().iter().position(|name| calibration.frozen.contains(name));
     match loose.and_then(|k| (1..sizes.len()).find(|d| parameters.placement(*d).contains(&k))) {
         Some(detector) => Err(Error::Undetermined(format!(
-            "results: detector {detector} fits in no exposure together with detector 0; look at their solutions"
+            "results: detector {detector} fits in no exposure together with detector 0; check their solutions"
         ))),
         None => Ok(calibration),
     }
@@ -81,7 +81,7 @@ fn prepare_exposures(given: &[Given<'_>], places: Option<&[ApparentPlace]>) -> R
     if let Some(places) = places.filter(|places| places.len() != given.len()) {
         return Err(Error::argument(
             "places",
-            format!("{} of them for {} exposures", places.len(), given.len()),
+            format!("{} places for {} exposures", places.len(), given.len()),
             "give one for each exposure",
         ));
     }
@@ -107,8 +107,8 @@ fn image_sizes(given: &[Given<'_>], detectors: usize) -> Result<Vec<[u32; 2]>> {
 
 fn alone(detector: usize) -> Error {
     Error::Undetermined(format!(
-        "results: detector {detector} is in no exposure solved together with detector 0, or with others that are; \
-         give one in which both are"
+        "results: detector {detector} shares no solved exposure with detector 0, directly or through other \
+         detectors; give such an exposure"
     ))
 }
 

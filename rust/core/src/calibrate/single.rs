@@ -184,7 +184,7 @@ impl SingleFrame {
 
     /// The model that predicts held-out stars best, and a camera from which its fit takes few steps.
     pub(crate) fn choose(&self, groups: &[Vec<Model>], start: &View) -> Result<(Model, View)> {
-        let few = || Error::Undetermined("too few stars match for a lens of their own".into());
+        let few = || Error::Undetermined("too few matched stars to fit a lens to this frame".into());
         let highest = groups.iter().flatten().filter_map(Model::order).max().unwrap_or(LOWEST_ORDER);
         let highest = self.highest_order(highest).ok_or_else(few)?;
         let choices = CHOICES.map(|order| Model::Polynomial { order: order.min(highest) });

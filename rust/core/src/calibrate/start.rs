@@ -79,7 +79,7 @@ pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> 
         _ => {
             return Err(Error::argument(
                 "start",
-                format!("a {} distortion is no start for this model", camera.distortion().name()),
+                format!("a {} distortion cannot start a fit of this model", camera.distortion().name()),
                 "start from the same model, of the same or a lower order",
             ));
         }

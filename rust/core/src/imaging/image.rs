@@ -115,7 +115,7 @@ impl<'a> Image<'a> {
         {
             return Err(Error::argument(
                 "mask",
-                "its shape is not that of the image",
+                "its shape differs from that of the image",
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
@@ -127,7 +127,7 @@ impl<'a> Image<'a> {
         if width == 0 || !pixels.len().is_multiple_of(width) {
             return Err(Error::argument(
                 "width",
-                format!("{width} does not divide the pixels"),
+                format!("the number of pixels is not a multiple of {width}"),
                 "give the row length",
             ));
         }
@@ -142,7 +142,7 @@ impl<'a> Image<'a> {
         if noise.len() != self.height() || noise.iter().any(|row| row.len() != self.width) {
             return Err(Error::argument(
                 "noise",
-                "its shape is not that of the image",
+                "its shape differs from that of the image",
                 "give one standard deviation per pixel",
             ));
         }

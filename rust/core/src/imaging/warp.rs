@@ -118,7 +118,7 @@ impl Warp {
         if width == 0 || height == 0 || source.len() != width * height {
             return Err(Error::argument(
                 "image",
-                "its size is not that of its pixels",
+                "the number of pixels does not match width x height",
                 "give a non-empty image",
             ));
         }
@@ -126,7 +126,11 @@ impl Warp {
             return Err(Error::argument("image", "it has more than 2^32 pixels", "warp it in parts"));
         }
         if pixels.len() != size[0] * size[1] || valid.len() != pixels.len() {
-            return Err(Error::argument("out", "it is not of that size", "give room for each pixel"));
+            return Err(Error::argument(
+                "out",
+                "its size does not match the result",
+                "give one element per pixel of the result",
+            ));
         }
         let lines = Lines::new(&self.to_source, source_size, size, self.interpolation)?;
         if size[0] > 0 {

@@ -61,7 +61,7 @@ pub fn fit(moved: &[[f64; 2]], reference: &[[f64; 2]], options: &FitOptions<'_>)
     let undetermined = || {
         let least = kind.parameters() / 2;
         Error::Undetermined(format!(
-            "{} pairs of points do not determine a transform ({}): it takes {least}, well apart",
+            "{} pairs of points do not determine a transform ({}): at least {least} well-separated pairs are needed",
             moved.len(),
             kind.name()
         ))
@@ -93,16 +93,24 @@ pub fn fit(moved: &[[f64; 2]], reference: &[[f64; 2]], options: &FitOptions<'_>)
 fn check(moved: &[Point], reference: &[Point], options: &FitOptions<'_>) -> Result<()> {
     let argument = |name, problem: &str, repair: &str| Err(Error::argument(name, problem, repair));
     if moved.len() != reference.len() {
-        return argument("ref_points", "there are not as many as moved points", "give pairs");
+        return argument("ref_points", "their number differs from that of the moved points", "give pairs");
     }
     if options.covariance.is_some_and(|c| c.len() != moved.len()) {
-        return argument("covariance", "there is not one for each pair", "give one for each pair");
+        return argument(
+            "covariance",
+            "their number differs from that of the pairs",
+            "give one for each pair",
+        );
     }
     if !moved.iter().chain(reference).flatten().all(|v| v.is_finite()) {
         return argument("points", "they are not finite", "leave out pairs without a position");
     }
-    if !(options.tolerance > 0.0 && options.area > 0.0) {
-        return argument("tolerance", "it is not above zero", "give pixels");
+    for (name, value, repair) in
+        [("tolerance", options.tolerance, "give pixels"), ("area", options.area, "give square pixels")]
+    {
+        if value.is_nan() || value <= 0.0 {
+            return argument(name, "it must be above zero", repair);
+        }
     }
     Ok(())
 }

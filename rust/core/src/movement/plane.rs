@@ -21,7 +21,7 @@ impl Plane {
         if pixels.is_empty() || pixels.len() != width * height {
             return Err(Error::argument(
                 "image",
-                "its size is not that of its pixels",
+                "the number of pixels does not match width x height",
                 "give a non-empty image",
             ));
         }

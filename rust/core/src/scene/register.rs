@@ -150,7 +150,11 @@ fn check(picture: &Picture, name: &'static str) -> Result<()> {
         return Err(Error::argument(name, format!("its size is {size:?}"), "give at least 8 x 8 pixels"));
     }
     if picture.pixels.len() != pixels || picture.variance.as_ref().is_some_and(|v| v.len() != pixels) {
-        return Err(Error::argument(name, "pixels and size contradict", "give one number for each pixel"));
+        return Err(Error::argument(
+            name,
+            "the number of pixels or variances does not match the size",
+            "give one number for each pixel",
+        ));
     }
     Ok(())
 }

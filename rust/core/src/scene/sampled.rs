@@ -42,7 +42,9 @@ impl Sampled {
         };
         let count = places[0].len() * places[1].len();
         if count == 0 || samples.len() != count * size[0] * size[1] || size[0].min(size[1]) < 4 {
-            return wrong("its samples are not as many as its grids have, or fewer than 4 along an axis");
+            return wrong(
+                "the number of samples does not match the grids, or an axis has fewer than 4 samples",
+            );
         }
         if samples.iter().any(|v| !v.is_finite()) || oversampling.iter().any(|v| !(*v > 0.0 && v.is_finite()))
         {

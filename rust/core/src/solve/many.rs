@@ -24,8 +24,8 @@ pub fn solve_many(
     if options.len() != frames.len() {
         return Err(Error::argument(
             "options",
-            format!("{} of them for {} frames", options.len(), frames.len()),
-            "give those of each frame",
+            format!("{} sets of options for {} frames", options.len(), frames.len()),
+            "give one set of options for each frame",
         ));
     }
     options.iter().try_for_each(SolveOptions::validate)?;

@@ -184,11 +184,11 @@ fn a_detector_apart_is_named() {
             exposure[detector] = None;
         }
     }
-    assert!(fit(&solved).contains("detector 2 is in no exposure"), "{}", fit(&solved));
+    assert!(fit(&solved).contains("detector 2 shares no solved exposure"), "{}", fit(&solved));
     for exposure in &mut solved {
         exposure[1] = None;
     }
-    assert!(fit(&solved).contains("detector 1 is in no exposure"), "{}", fit(&solved));
+    assert!(fit(&solved).contains("detector 1 shares no solved exposure"), "{}", fit(&solved));
     for own in solved.iter_mut().flatten() {
         *own = None;
     }

@@ -93,7 +93,7 @@ impl ExtractOptions {
         if self.read_noise.is_some() && self.gain.is_none() {
             return Err(Error::argument(
                 "read_noise",
-                "it is in electrons, and there is no gain to convert it",
+                "it is in electrons, but no gain is given to convert it",
                 "give the gain too, in electrons per unit of the image",
             ));
         }
@@ -116,7 +116,7 @@ impl ExtractOptions {
             return Err(Error::argument(
                 "max_pixels",
                 format!("{} is less than min_pixels, {}", self.max_pixels, self.min_pixels),
-                "give a range that blobs can fall in",
+                "give max_pixels of at least min_pixels",
             ));
         }
         for (name, value, least) in
@@ -125,7 +125,7 @@ impl ExtractOptions {
             if value.is_some_and(|v| v.is_nan() || v < least) {
                 return Err(Error::argument(
                     name,
-                    format!("{} lets nothing pass", value.unwrap_or_default()),
+                    format!("{} rejects every star", value.unwrap_or_default()),
                     format!("give a number of at least {least}, or none for no limit"),
                 ));
             }
@@ -175,8 +175,8 @@ impl ExtractOptions {
             (Some(_), Some(_), _) => {
                 return Err(Error::argument(
                     "read_noise",
-                    "the noise of every pixel is given already",
-                    "give one of the two",
+                    "the image already has a noise for every pixel",
+                    "give either the noise or read_noise",
                 ));
             }
             (Some(noise), None, _) => {
