@@ -301,7 +301,7 @@ def joint(_: argparse.Namespace) -> None:
         noise = rng.normal(0, NOISE, (n, 2))
         device = {
             "terms": [], "detector": exposure[:0], "at": at[:0], "gradient": np.zeros((0, 4)),
-            "own": [], "bends": [], "own_prior": 0.0,
+            "own": [], "has_own_terms": [], "own_prior": 0.0,
         }  # fmt: skip
         jacobian = np.tile([1.0, 0.0, 0.0, 1.0], (n, 1))
         expected = at + truth[exposure] + noise

@@ -38,7 +38,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, predicted
+from boresight.movement.change import FrameStars, fit_change, predicted
 from boresight.movement.verdict import KINDS, judge
 
 SIZE = 1000
@@ -218,7 +218,7 @@ def verdicts(count):
         pixels = rng.uniform(-1, 1, (number, 2)) * [690, 490]
         sky = camera.pixel_to_direction(*pixels.T)
         there = predicted(camera, sky, values) + rng.normal(0, noise, (number, 2))
-        return Seen(sky, there, np.full(number, noise))
+        return FrameStars(sky, there, np.full(number, noise))
 
     def verdict(values):
         return judge(camera, fit_change(camera, [seen(values)]), np.zeros((8, 8)), 1e-3)
@@ -325,7 +325,9 @@ def nights():
             )
             pixels = np.column_stack(camera.direction_to_pixel(east[high] @ mounted.matrix.T))
             there = place_at(site, when).apparent(np.ascontiguousarray(sky[high]))
-            change = fit_change(camera, [Seen(there @ mounted.attitude(when).T, pixels, None)])
+            change = fit_change(
+                camera, [FrameStars(there @ mounted.attitude(when).T, pixels, None)]
+            )
             found.append(change.values[:3] * 206265)
         wander = np.linalg.norm(found, axis=1)
         spread = np.linalg.norm(found - np.mean(found, axis=0), axis=1)

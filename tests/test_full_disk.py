@@ -150,10 +150,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
 
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    assert len(remote._kept(fetch, True, "key")["ra"]) == 100
+    assert len(remote._from_cache(fetch, True, "key")["ra"]) == 100
     small = SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0)
     monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "cache"))
     with full_disk(64):
-        assert len(remote._kept(fetch, True, "key")["ra"]) == 100
+        assert len(remote._from_cache(fetch, True, "key")["ra"]) == 100
         assert SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0) == small
     assert not list((tmp_path / "cache").iterdir())

@@ -20,7 +20,7 @@ from PIL import Image
 import boresight
 from boresight import BoresightError, CalibrationBlock, CameraModel, SolverDatabase, movement
 from boresight.batch.matched import read_matches, write_matches
-from boresight.cli.frames import Reading, take
+from boresight.cli.frames import Reading, load_frame
 from boresight.solver.products import write_axy
 from fuzz_formats import PLATEPAR
 
@@ -64,8 +64,8 @@ READERS = {
     ".cmc": lambda path: movement.MovementCorrection.load(path).moved_to_ref_coords(1.0, 2.0),
     ".cal": lambda path: movement.read_platepar(path).pixel_to_world(1.0, 2.0),
     ".npz": read_matches,
-    ".ecsv": lambda path: take(path, Reading(None, None, (512, 512))),
-    ".axy": lambda path: take(path, Reading(None, None, (512, 512))),
+    ".ecsv": lambda path: load_frame(path, Reading(None, None, (512, 512))),
+    ".axy": lambda path: load_frame(path, Reading(None, None, (512, 512))),
 }
 
 

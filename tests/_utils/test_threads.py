@@ -64,7 +64,7 @@ def test_work_on_the_calling_thread_ends_too(wide_database):
     stop, raised = _core.Stop(), []
 
     def work():
-        stop.hear()
+        stop.attach()
         try:
             solve_from_centroids(wide_database, stars, image_shape=(512, 512))
         except KeyboardInterrupt:

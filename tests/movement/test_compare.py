@@ -19,7 +19,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, held_out_px, predicted
+from boresight.movement.change import FrameStars, fit_change, held_out_px, predicted
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
 
@@ -36,7 +36,7 @@ def stars(values, rng, count=120, noise=0.05, part=1.0):
     pixels[:, 0] = -690 + (pixels[:, 0] + 690) * part
     seen = CAMERA.pixel_to_direction(pixels[:, 0], pixels[:, 1])
     there = predicted(CAMERA, seen, np.array(values)) + rng.normal(0, noise, (count, 2))
-    return Seen(seen, there, np.full(count, noise))
+    return FrameStars(seen, there, np.full(count, noise))
 
 
 def sigma():
@@ -401,7 +401,7 @@ def test_a_part_of_a_narrow_field_alarms_no_more_often_than_asked():
         directions = camera.pixel_to_direction(*positions.T)
         positions += rng.normal(0, 0.1, positions.shape)
         positions[:2] += rng.uniform(-5, 5, (2, 2))  # stars matched by chance
-        change = fit_change(camera, [Seen(directions, positions, None)])
+        change = fit_change(camera, [FrameStars(directions, positions, None)])
         alarms += bool(judge(camera, change, np.zeros((8, 8)), 1e-3)["kinds"])
     assert alarms <= 2
 
@@ -412,6 +412,6 @@ def test_stars_held_out_of_the_fit_are_predicted_unless_they_moved_by_themselves
     directions = camera.pixel_to_direction(*positions.T)
     moved = predicted(camera, directions, np.array([1e-3, 2e-3, 1e-3, 1e-4, 0, 0, 0, 0]))
     noisy = moved + rng.normal(0, 0.1, moved.shape)
-    assert 0.07 < held_out_px(camera, [Seen(directions, noisy, None)]) < 0.15
+    assert 0.07 < held_out_px(camera, [FrameStars(directions, noisy, None)]) < 0.15
     noisy[::2] += [3.0, -2.0]
-    assert held_out_px(camera, [Seen(directions, noisy, None)]) > 1.0
+    assert held_out_px(camera, [FrameStars(directions, noisy, None)]) > 1.0

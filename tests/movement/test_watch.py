@@ -9,7 +9,7 @@ import boresight
 from boresight import CameraModel, InputError, MatchedStars
 from boresight._utils.arrays import rotation_about
 from boresight.movement import DriftLog, MountedCamera, Watch, compare
-from boresight.movement.change import Seen, fit_change, predicted
+from boresight.movement.change import FrameStars, fit_change, predicted
 from boresight.movement.verdict import ARCSEC, judge
 from boresight.solver.solution import Solution
 
@@ -40,7 +40,7 @@ def roll(sigmas, rng):
 
 def seen(solution):
     stars = solution.matched_stars
-    return Seen(stars.directions, stars.positions_px, np.full(len(stars), NOISE))
+    return FrameStars(stars.directions, stars.positions_px, np.full(len(stars), NOISE))
 
 
 def test_chance_is_suspected_but_not_told():

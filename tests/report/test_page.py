@@ -259,7 +259,7 @@ def test_a_scene_with_a_wrong_wcs_is_doubtful(scene_files, tmp_path):
     images = [scene.Image(path, sky="constant", name=path[-6:]) for path in scene_files]
     result = scene.fit(images, 3)
     text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert 'class="verdict look"' in text
+    assert 'class="verdict check"' in text
     assert "its WCS needs more freedom" in text
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert told["images"][1]["chi2_dof"] == result.images[1].chi2_dof

@@ -51,8 +51,8 @@ def check_keywords(
     known = keyword_defaults(function)
     for option in options:
         if option not in known:
-            told = f"{name}: no such option {option!r}" if name else f"{option}: no such option"
-            raise InputError(f"{told}; there are {', '.join(known)}")
+            problem = f"{name}: no such option {option!r}" if name else f"{option}: no such option"
+            raise InputError(f"{problem}; there are {', '.join(known)}")
 
 
 def number(name: str, value: Any, repair: str) -> float:
@@ -67,10 +67,10 @@ def number(name: str, value: Any, repair: str) -> float:
 
 def probability(name: str, value: Any) -> float:
     """Check a probability, which must be above 0 and below 1."""
-    asked = number(name, value, "give a probability")
-    if not 0.0 < asked < 1.0:
+    checked = number(name, value, "give a probability")
+    if not 0.0 < checked < 1.0:
         raise InputError(f"{name}: {value} is not a probability; give one above 0, below 1")
-    return asked
+    return checked
 
 
 def check_names(argument: str, given: Any, known: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from boresight.errors import TimeLimitError
 
-__all__ = ["after", "check_time", "heard", "is_limited", "until"]
+__all__ = ["after", "check_time", "deadline_checked", "is_limited", "until"]
 
 #: Size of the read buffer, in bytes.
 READ_BYTES = 8192
@@ -61,7 +61,7 @@ def is_limited() -> bool:
     return _deadline.get() < math.inf
 
 
-class _Trouble(BaseException):
+class _FileError(BaseException):
     """Carries an error of reading a file past decoders, which would report damaged content."""
 
     def __init__(self, error: Exception) -> None:
@@ -70,19 +70,19 @@ class _Trouble(BaseException):
 
 
 @contextmanager
-def heard(file: IO[bytes]) -> Iterator[io.BufferedReader]:
+def deadline_checked(file: IO[bytes]) -> Iterator[io.BufferedReader]:
     """Wrap a binary file so that every read checks the deadline, because decoders read in steps.
 
     Errors of the file itself, such as a server that stops sending, are raised unchanged, even if
     a decoder would turn them into other errors.
     """
     try:
-        yield io.BufferedReader(_Heard(file), READ_BYTES)
-    except _Trouble as trouble:
-        raise trouble.error from None
+        yield io.BufferedReader(_CheckedReader(file), READ_BYTES)
+    except _FileError as failure:
+        raise failure.error from None
 
 
-class _Heard(io.RawIOBase):
+class _CheckedReader(io.RawIOBase):
     def __init__(self, file: Any) -> None:
         self._file = file
 
@@ -93,7 +93,7 @@ class _Heard(io.RawIOBase):
                 return int(self._file.readinto(buffer))
             data = self._file.read(len(buffer))
         except Exception as error:
-            raise _Trouble(error) from error
+            raise _FileError(error) from error
         buffer[: len(data)] = data
         return len(data)
 

@@ -47,12 +47,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of the names and values of a JSON object; repeated names raise an error."""
-    told = dict(pairs)
-    if len(told) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"it repeats the name {repeated!r}")
-    return told
+    return values
 
 
 def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> None:

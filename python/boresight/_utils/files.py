@@ -65,7 +65,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_chunks(
-    path: str | os.PathLike[str], chunks: Iterable[bytes], *, like: Path | None = None
+    path: str | os.PathLike[str], chunks: Iterable[bytes], *, permissions_of: Path | None = None
 ) -> None:
     """Write pieces of data to `path` atomically, as `write_atomically` does.
 
@@ -75,7 +75,7 @@ def write_chunks(
         File to create or replace. A symbolic link is followed.
     chunks : iterable of bytes
         The content in pieces.
-    like : pathlib.Path, optional
+    permissions_of : pathlib.Path, optional
         File whose permissions the new file gets. Default: the usual permissions of a new file.
 
     Raises
@@ -83,7 +83,7 @@ def write_chunks(
     OSError
         As `write_atomically`.
     """
-    mode = None if like is None else like.stat().st_mode & 0o7777
+    mode = None if permissions_of is None else permissions_of.stat().st_mode & 0o7777
     _core.write_atomically(Path(path).resolve(), chunks, mode)
 
 

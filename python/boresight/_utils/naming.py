@@ -89,8 +89,8 @@ def _fault(
             return f"{name}: {_short(value)}; give {_described(kinds)}"
     if "broadcast" in str(error):
         shapes = {name: np.shape(v) for name, v in bound.arguments.items() if _is_array(v)}
-        told = ", ".join(f"{shape}" for shape in shapes.values())
-        return f"{', '.join(shapes)}: shapes {told} do not match; give arrays of one shape"
+        sizes = ", ".join(f"{shape}" for shape in shapes.values())
+        return f"{', '.join(shapes)}: shapes {sizes} do not match; give arrays of one shape"
     return None
 
 

@@ -53,7 +53,7 @@ def in_order(
         yield from map(function, items)
         return
     stop, pending = _core.Stop(), deque[Future[Result]]()
-    with ThreadPoolExecutor(jobs, initializer=stop.hear) as pool:
+    with ThreadPoolExecutor(jobs, initializer=stop.attach) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

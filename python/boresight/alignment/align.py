@@ -16,6 +16,7 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import GlobalStart, fit_globally
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.identified import Identified
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel
@@ -24,7 +25,6 @@ from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
-from boresight.alignment.seen import Seen
 from boresight.alignment.sources import pixel_scale
 from boresight.alignment.sweeps import Joined, source_weights, sweep
 from boresight.apparent.motion import Motion
@@ -252,7 +252,7 @@ def align(
             run.sweep(before)
             return run.result()
         start = GlobalStart(run.result(), before, run.reference, options, orders, model)
-        return fit_globally(start, run.seen, share, tell)
+        return fit_globally(start, run.identified, share, tell)
 
 
 def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitGeometry) -> int:
@@ -353,7 +353,7 @@ class _Run:
         self._done: dict[int, ImageAlignment] = {}
         self._order: list[int] = []
         self._waiting: list[Item] = list(items)
-        self.seen: dict[int, Seen] = {}
+        self.identified: dict[int, Identified] = {}
         self._covered: Any = refcat
         stars = refcat if refcat is not None else self._own_reference()
         reach = options.tolerance * pixel_scale(items[0].members[0].mapping)
@@ -376,15 +376,15 @@ class _Run:
         if second is None:
             self._waiting = []
         number = self._numbers[id(first)]
-        told = ImageAlignment(
+        alignment = ImageAlignment(
             self._name(first), "reference", Reason.REFERENCE, "good", num_sources=len(first)
         )
-        self._done[number] = told
+        self._done[number] = alignment
         for member in first.members:
-            member._set(member.mapping, told)
+            member._set(member.mapping, alignment)
         self._covered = first
         stars = ReferenceCatalog.from_images(first)
-        self.seen[number] = Seen.all_of(first.members, stars.rows)
+        self.identified[number] = Identified.all_of(first.members, stars.rows)
         return stars
 
     def align_all(self) -> None:
@@ -412,11 +412,11 @@ class _Run:
         if not self._expand:
             return
         joined = {
-            number: Joined(self._items[number], before[number], self._done[number], seen)
-            for number, seen in self.seen.items()
+            number: Joined(self._items[number], before[number], self._done[number], identified)
+            for number, identified in self.identified.items()
         }
         sweep(list(joined.values()), self.reference, self._options)
-        self._done |= {number: image.told for number, image in joined.items()}
+        self._done |= {number: image.alignment for number, image in joined.items()}
 
     def result(self) -> AlignmentResult:
         """Return the verdicts and the current reference."""
@@ -431,29 +431,29 @@ class _Run:
 
     def _align(self, item: Item) -> bool:
         number = self._numbers[id(item)]
-        told, missed = align_to(item, self._name(item), self.reference, self._options)
-        self._done[number] = told
+        alignment, missed = align_to(item, self._name(item), self.reference, self._options)
+        self._done[number] = alignment
         for member in item.members:
-            member.alignment = told
-        if told.status != "success":
+            member.alignment = alignment
+        if alignment.status != "success":
             return False
         self._order.append(number)
-        if self._expand and told.verdict == "good":
-            self.seen[number] = self._grow(item, told, missed)
-        elif self._options.match is None and told.matches is not None:
-            self.seen[number] = Seen.of(told.matches)
+        if self._expand and alignment.verdict == "good":
+            self.identified[number] = self._grow(item, alignment, missed)
+        elif self._options.match is None and alignment.matches is not None:
+            self.identified[number] = Identified.of(alignment.matches)
         return True
 
-    def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> Seen:
+    def _grow(self, item: Item, alignment: ImageAlignment, missed: NDArray[np.int64]) -> Identified:
         """Add the unmatched sources to the reference, at their positions by the corrected WCS.
 
         Matched objects move to the mean position over all images. Returns the object of each source
         of the item.
         """
-        matches = told.matches
+        matches = alignment.matches
         assert matches is not None, "an aligned image has matches"
         skies, weights, lights, colors = [], [], [], []
-        seen, first = Seen.of(matches), len(self.reference.stars)
+        identified, first = Identified.of(matches), len(self.reference.stars)
         scale = pixel_scale(item.members[0].mapping)
         for number, member in enumerate(item.members):
             mine = matches.member == number
@@ -462,9 +462,9 @@ class _Run:
             free[place] = False
             sky = member.sky()
             free &= np.isfinite(sky).all(axis=1)
-            seen = seen.joined(number, np.flatnonzero(free), first)
+            identified = identified.joined(number, np.flatnonzero(free), first)
             first += int(free.sum())
-            weight = source_weights(member, told)
+            weight = source_weights(member, alignment)
             kept = matches.kept[mine]
             stars, place = matches.star[mine][kept].astype(np.int64), place[kept]
             self.reference.refine(stars, sky[place], weight[place], scale=scale)
@@ -482,7 +482,7 @@ class _Run:
         )  # fmt: skip
         self.reference.note(matches.star.astype(np.int64), missed)
         self._covered = _Union(self._covered, item)
-        return seen
+        return identified
 
 
 class _Union:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight._utils.arrays import east_north
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.identified import Identified
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import matched
-from boresight.alignment.seen import Seen
 from boresight.alignment.sources import Sources, pixel_scale, sources_of
 
 __all__ = ["Detections", "Exposure", "collect", "exposure_of"]
@@ -95,16 +95,16 @@ def exposure_of(
     number: int,
     item: Item,
     before: list[Mapping],
-    seen: Seen | None,
+    identified: Identified | None,
     reference: GrowingReference,
     options: Options,
 ) -> Exposure:
-    """Return an item's sources with their objects: those in `seen`, or newly matched ones."""
+    """Return an item's sources with their objects: those in `identified`, or newly matched ones."""
     members = item.members
     plane = members[0].mapping
     sources = sources_of(members, plane)
-    if seen is not None:
-        source, objects = seen.among(sources, members)
+    if identified is not None:
+        source, objects = identified.among(sources, members)
     else:
         near, found = matched(members, sources, reference, plane, options, start="given")
         source, objects = found.pairs[:, 0], near.rows[found.pairs[:, 1]]
@@ -125,8 +125,8 @@ def collect(
     `weight` is the weight of sources with unknown errors.
     """
     none = np.zeros(0, np.int64)
-    seen = np.concatenate([none, *(exposure.object for exposure in exposures)])
-    counts = np.bincount(seen, minlength=len(refcat))
+    identified = np.concatenate([none, *(exposure.object for exposure in exposures)])
+    counts = np.bincount(identified, minlength=len(refcat))
     ties = counts + (np.arange(len(refcat)) < catalogued) >= 2
     rows = np.flatnonzero(ties)
     place = np.full(len(refcat), -1)

@@ -16,7 +16,7 @@ from boresight.alignment.sip import by_degree
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 
-__all__ = ["Bent", "Device", "lowest_degree"]
+__all__ = ["Device", "Distortions", "lowest_degree"]
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ class Device:
     at: Floats
     gradient: Floats
     own: list[tuple[int, tuple[Product, Product]]] = field(default_factory=list)
-    bends: list[bool] = field(default_factory=list)
+    has_own_terms: list[bool] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -133,7 +133,7 @@ class Device:
         device = cls(order, halves, terms, detector, at, gradient)
         if own_order > 1:
             device.own = [(0, term) for term in _whole(2, own_order)]
-            device.bends = [device._is_known(rows, own_order) for rows in d.rows_of]
+            device.has_own_terms = [device._is_known(rows, own_order) for rows in d.rows_of]
         return device
 
     def _is_known(self, rows: NDArray[np.intp], order: int) -> bool:
@@ -171,7 +171,7 @@ class Device:
             "at": self.at,
             "gradient": self.gradient,
             "own": self.own,
-            "bends": self.bends,
+            "has_own_terms": self.has_own_terms,
             "own_prior": PRIOR_SOURCES * weight,
         }
 
@@ -193,8 +193,8 @@ class Device:
             return [None] * len(parameters)
         order = max(i + j for _, term in self.own for i, j, _ in term)
         return [
-            self._polynomials(self.own, row, order)[0] if bends else None
-            for row, bends in zip(parameters, self.bends, strict=True)
+            self._polynomials(self.own, row, order)[0] if has_own_terms else None
+            for row, has_own_terms in zip(parameters, self.has_own_terms, strict=True)
         ]
 
     def _polynomials(
@@ -216,19 +216,19 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Bent:
+class Distortions:
     """Shared distortions, one per detector, and separate ones, one per image; both may be empty."""
 
     shared: list[PolynomialDistortion]
     own: list[PolynomialDistortion | None]
 
-    def and_more(self, more: Bent) -> Bent:
+    def plus(self, more: Distortions) -> Distortions:
         """Return the sum with further distortions."""
         shared = self.shared or more.shared
         if self.shared and more.shared:
             both = zip(self.shared, more.shared, strict=True)
             shared = [lens for pair in both if (lens := _added(*pair)) is not None]
-        return Bent(shared, [_added(*pair) for pair in zip(self.own, more.own, strict=True)])
+        return Distortions(shared, [_added(*pair) for pair in zip(self.own, more.own, strict=True)])
 
     def of_image(self, number: int, members: int) -> list[PolynomialDistortion | None]:
         """Return the distortions of the members of an item; only single images have their own."""

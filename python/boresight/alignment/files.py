@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from boresight._utils.files import read_file, write_atomically
 from boresight._utils.naming import named
-from boresight.alignment.device import Bent
+from boresight.alignment.device import Distortions
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.register import difference, follow
@@ -83,12 +83,12 @@ def write(
     [PosixPath('b.fits')]
     """
     todo = [
-        (Path(path), _fits_wcs(image), told)
+        (Path(path), _fits_wcs(image), alignment)
         for image, path in _members(result, files)
-        if (told := image.alignment) is not None
-        and told.status != "failed"
+        if (alignment := image.alignment) is not None
+        and alignment.status != "failed"
         and image.wcs is not image.original.wcs
-        and (told.verdict == "good" or poor)
+        and (alignment.verdict == "good" or poor)
     ]
     return _write_all("files", todo, output_dir, overwrite)
 
@@ -165,15 +165,15 @@ def transfer(
     [PosixPath('b_mask.fits'), PosixPath('b_drz.fits')]
     """
     corrections = [
-        _Correction(item.members[0].original, told, member, lens)
-        for number, (item, told) in enumerate(zip(result.catalogs, result.images, strict=True))
+        _Correction(item.members[0].original, alignment, member, lens)
+        for number, (item, alignment) in enumerate(zip(result.catalogs, result.images, strict=True))
         for member, lens in zip(item.members, _lenses(result, number), strict=True)
     ]
     lists = _lists(other_files, len(corrections))
     todo = [
-        (path, correction.of_file(path), correction.told)
+        (path, correction.of_file(path), correction.alignment)
         for correction, paths in zip(corrections, lists, strict=True)
-        if correction.is_one and (correction.told.verdict == "good" or poor)
+        if correction.is_one and (correction.alignment.verdict == "good" or poor)
         for path in paths
     ]
     return _write_all("other_files", todo, output_dir, overwrite)
@@ -184,7 +184,7 @@ def _lenses(result: AlignmentResult, number: int) -> list[PolynomialDistortion |
     members, fit = len(result.catalogs[number].members), result.fit
     if fit is None:
         return [None] * members
-    return Bent(fit.distortion, fit.exposure_distortion).of_image(number, members)
+    return Distortions(fit.distortion, fit.exposure_distortion).of_image(number, members)
 
 
 @dataclass(frozen=True)
@@ -192,15 +192,15 @@ class _Correction:
     """Correction of an image, in the plane of its original WCS."""
 
     plane: Mapping
-    told: ImageAlignment
+    alignment: ImageAlignment
     image: ImageCatalog
     lens: PolynomialDistortion | None
 
     @property
     def is_one(self) -> bool:
         """Whether the correction changes a WCS; a reference can only get a shared distortion."""
-        told = self.told.status
-        return told == "success" or (told == "reference" and self.lens is not None)
+        status = self.alignment.status
+        return status == "success" or (status == "reference" and self.lens is not None)
 
     def of_file(self, path: Path) -> WCS:
         """Return the corrected WCS of a file."""
@@ -222,10 +222,10 @@ class _Correction:
         return wcs
 
     def _corrected(self, own: Mapping) -> Mapping:
-        told = self.told
+        alignment = self.alignment
         if self.lens is None:
-            shift = told.shift + told.center - told.matrix @ told.center
-            return follow(own, self.plane, told.matrix, shift)
+            shift = alignment.shift + alignment.center - alignment.matrix @ alignment.center
+            return follow(own, self.plane, alignment.matrix, shift)
         plane = self.image.original.distorted(self.lens)
         return follow(own.distorted(self.lens), plane, *difference(plane, self.image.mapping))
 
@@ -264,9 +264,9 @@ def _write_all(
         if output_dir is None and not os.access(path, os.W_OK):
             raise PermissionError(f"{argument}: {path} is read-only; give output_dir for copies")
     written = []
-    for path, wcs, told in todo:
+    for path, wcs, alignment in todo:
         copy = None if output_dir is None else Path(output_dir) / path.name
-        line = f"Aligned by boresight: {told.reason.value}"
+        line = f"Aligned by boresight: {alignment.reason.value}"
         written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite, history=[line]))
     return written
 
@@ -302,8 +302,8 @@ def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0
     """
     written = []
     for image, path in _members(result, files):
-        told = image.alignment
-        if told is None or told.verdict != "good":
+        alignment = image.alignment
+        if alignment is None or alignment.verdict != "good":
             continue
         if image.image_shape is None:
             raise InputError("result: an image has no shape; give ImageCatalog image_shape")

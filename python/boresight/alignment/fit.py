@@ -98,5 +98,5 @@ def fit_wcs(
             f"refcat: {stars.num_rows} rows for {image.num_rows} sources; "
             "give the star of each source"
         )
-    told, _ = align_to(image, image.name or "image", GrowingReference(stars), options)
-    return told
+    alignment, _ = align_to(image, image.name or "image", GrowingReference(stars), options)
+    return alignment

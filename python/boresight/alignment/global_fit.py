@@ -17,8 +17,9 @@ from boresight.alignment.degeneracies import (
     few_matches,
 )
 from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
-from boresight.alignment.device import Bent, Device
+from boresight.alignment.device import Device, Distortions
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.identified import Identified
 from boresight.alignment.joint import JointFit, Solved
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
@@ -41,7 +42,6 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
-from boresight.alignment.seen import Seen
 from boresight.alignment.statistics import closure_table, reserved_chi2
 from boresight.camera.distortion import PolynomialDistortion
 
@@ -106,31 +106,33 @@ class GlobalStart:
 
 def fit_globally(
     start: GlobalStart,
-    seen: dict[int, Seen],
+    identified: dict[int, Identified],
     reserve: float,
     tell: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
-    `seen` are the known objects of items; `reserve` is the fraction of objects held out to test the
-    fit.
+    `identified` are the known objects of items; `reserve` is the fraction of objects held out to
+    test the fit.
     """
     result = start.result
-    bent = Bent([], [None] * len(result.images))
+    distortions = Distortions([], [None] * len(result.images))
     for _ in range(DISTORTION_ROUNDS if start.orders != (0, 1) else 0):
-        fit = _Fit.of(start, seen, 0.0)
-        if len(fit.detections.exposure) == 0 or not (fit.device.terms or any(fit.device.bends)):
+        fit = _Fit.of(start, identified, 0.0)
+        if len(fit.detections.exposure) == 0 or not (
+            fit.device.terms or any(fit.device.has_own_terms)
+        ):
             break
         solved = fit.joint.solve(tell, covariances=False)
-        more = fit.bent(solved)
-        bent = bent.and_more(more)
+        more = fit.distortions(solved)
+        distortions = distortions.plus(more)
         fit.move(solved, more)
         # After a distortion is removed, other sources can match.
-        seen = {}
-    fit = _Fit.of(start, seen, reserve)
+        identified = {}
+    fit = _Fit.of(start, identified, reserve)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
-        return replace(result, fit=fit.summary(None, (math.nan, 0), bent))
+        return replace(result, fit=fit.summary(None, (math.nan, 0), distortions))
     tested = bool(d.reserved.any())
     solved = fit.joint.solve(tell, covariances=not tested)
     chi2, dof, counted = reserved_chi2(
@@ -141,8 +143,8 @@ def fit_globally(
         # The reserved objects have served as the test; the final maps use all objects.
         d.reserved[:] = False
         solved = fit.joint.solve(tell, before=solved, more=counted)
-    more = fit.bent(solved)
-    summary = fit.summary(solved, reserved, bent.and_more(more))
+    more = fit.distortions(solved)
+    summary = fit.summary(solved, reserved, distortions.plus(more))
     moved = fit.move(solved, more)
     images = list(result.images)
     for e, exposure in enumerate(fit.exposures):
@@ -163,13 +165,13 @@ class _Fit:
     known: bool
 
     @classmethod
-    def of(cls, start: GlobalStart, seen: dict[int, Seen], reserve: float) -> _Fit:
+    def of(cls, start: GlobalStart, identified: dict[int, Identified], reserve: float) -> _Fit:
         """Collect the detections of all objects with the current WCS of the images."""
         result, options, catalogued = start.result, start.options, start.catalogued
         items = zip(result.catalogs, result.images, strict=True)
         exposures = [
             exposure_of(
-                number, item, start.before[number], seen.get(number), start.reference, options
+                number, item, start.before[number], identified.get(number), start.reference, options
             )
             for number, (item, image) in enumerate(items)
             if image.status != "failed"
@@ -191,8 +193,10 @@ class _Fit:
                 device = Device.of(exposures, detections, orders, options.fitgeom, catalogued)
             elif len(device.halves) == 1:
                 found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
-        device.bends = [b and not f for b, f in zip(device.bends, frozen, strict=False)]
-        straight = [e for e, b in enumerate(device.bends) if not (b or frozen[e])]
+        device.has_own_terms = [
+            b and not f for b, f in zip(device.has_own_terms, frozen, strict=False)
+        ]
+        straight = [e for e, b in enumerate(device.has_own_terms) if not (b or frozen[e])]
         found += [few_matches(start.name(exposures[e])) for e in straight]
         known = all(exposure.sources.weights is not None for exposure in exposures)
         return cls(start, exposures, detections, device, found, frozen, known)
@@ -207,21 +211,21 @@ class _Fit:
         """Return the name of an exposure."""
         return self.start.name(self.exposures[e])
 
-    def bent(self, solved: Solved) -> Bent:
+    def distortions(self, solved: Solved) -> Distortions:
         """Return the fitted distortions."""
         own: list[PolynomialDistortion | None] = [None] * len(self.start.result.images)
         for exposure, lens in zip(
-            self.exposures, self.device.own_distortions(solved.bends), strict=True
+            self.exposures, self.device.own_distortions(solved.own_terms), strict=True
         ):
             own[exposure.number] = lens
-        return Bent(self.device.distortions(solved.device), own)
+        return Distortions(self.device.distortions(solved.device), own)
 
-    def move(self, solved: Solved, bent: Bent) -> list[list[Mapping]]:
+    def move(self, solved: Solved, distortions: Distortions) -> list[list[Mapping]]:
         """Correct the images and return the new mappings of each exposure."""
         moved = []
         for e, exposure in enumerate(self.exposures):
             starts = list(exposure.mappings)
-            lenses = bent.of_image(exposure.number, len(starts))
+            lenses = distortions.of_image(exposure.number, len(starts))
             starts = [
                 mapping if lens is None else mapping.distorted(lens)
                 for mapping, lens in zip(starts, lenses, strict=True)
@@ -237,7 +241,7 @@ class _Fit:
         self,
         solved: Solved | None,
         reserved: tuple[float, int],
-        bent: Bent,
+        distortions: Distortions,
     ) -> GlobalFit:
         """Return the summary of the fit."""
         found = list(self.degeneracies)
@@ -260,7 +264,7 @@ class _Fit:
                         "determined; they keep their values",
                     )
                 )
-        return _summary(self, solved, reserved, found, bent)
+        return _summary(self, solved, reserved, found, distortions)
 
 
 def _summary(
@@ -268,14 +272,14 @@ def _summary(
     solved: Solved | None,
     reserved: tuple[float, int],
     degeneracies: list[Degeneracy],
-    bent: Bent,
+    distortions: Distortions,
 ) -> GlobalFit:
     d, known, exposures = fit.detections, fit.known, fit.exposures
     if solved is None:
         none = math.nan
         closure = closure_table(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
         return GlobalFit(
-            0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), bent.shared
+            0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), distortions.shared
         )
     kept = solved.kept
     share = solved.share[kept]
@@ -293,8 +297,8 @@ def _summary(
         degeneracies=degeneracies,
         closure=closure_table(d, solved.residuals, kept, exposures),
         pulls=pulls[share > 1e-6],
-        distortion=bent.shared,
-        exposure_distortion=bent.own if fit.device.own else [],
+        distortion=distortions.shared,
+        exposure_distortion=distortions.own if fit.device.own else [],
         objects=_objects(fit, solved),
         chromatic=solved.chromatic,
     )
@@ -352,7 +356,7 @@ def _apply(
 ) -> ImageAlignment:
     """Set and return the result of an exposure whose images have new mappings."""
     d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.start.refcat, fit.known
-    told = fit.start.result.images[exposure.number]
+    alignment = fit.start.result.images[exposure.number]
     rows = d.rows_of[e]
     source = d.of_exposure[rows]
     sources = exposure.sources
@@ -363,10 +367,10 @@ def _apply(
     kept = rows[solved.kept[rows]]
     squares = (solved.residuals[kept] ** 2).sum(axis=1)
     after = replace(
-        told,
+        alignment,
         num_matches=len(rows),
         num_fitted=len(kept),
-        matched_fraction=told.matched_fraction * len(kept) / max(len(rows), 1),
+        matched_fraction=alignment.matched_fraction * len(kept) / max(len(rows), 1),
         rmse_px=float(np.sqrt(squares.mean())) if len(kept) else math.nan,
         mae_px=float(np.sqrt(squares).mean()) if len(kept) else math.nan,
         std_px=float(np.sqrt((solved.residuals[kept].var(axis=0, ddof=1)).sum()))
@@ -377,7 +381,7 @@ def _apply(
         else math.nan,
         matches=matches,
     )
-    if told.status != "reference":
+    if alignment.status != "reference":
         after = total_correction(after, exposure.before[0], moved[0], sources)
     if len(solved.covariances):
         unit = 1.0 if known else _own_unit(solved, kept)
@@ -387,7 +391,7 @@ def _apply(
             own = fit.device.own_design(exposure, corner_pixels(moved[0].shape))
         error = corner_error(covariance, after.center, corners, own)
         after = replace(after, covariance=covariance[:6, :6], corner_error_px=error)
-    if told.status != "reference":
+    if alignment.status != "reference":
         verdict, reason = verdict_of(after, fit.start.options)
         after = replace(after, verdict=verdict, reason=reason)
     if after.verdict == "good" and _is_contradicted(summary):

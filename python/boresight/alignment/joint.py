@@ -38,7 +38,7 @@ class Solved:
     matrices: Floats
     shifts: Floats
     device: list[float]
-    bends: Floats
+    own_terms: Floats
     chromatic: Floats
     objects: Floats
     variances: Floats
@@ -71,7 +71,7 @@ class JointFit:
     def free(self) -> int:
         """Number of free parameters of the maps and of the device."""
         of_map = PARAMETERS[self.options.fitgeom] + 2 * self.model.chromatic
-        own = len(self.device.own) * sum(self.device.bends)
+        own = len(self.device.own) * sum(self.device.has_own_terms)
         return of_map * (len(self.frozen) - sum(self.frozen)) + len(self.device.terms) + own
 
     def solve(
@@ -140,8 +140,8 @@ class JointFit:
             "motion": self.model.motion, "years": d.years, "parallax_factors": d.factors,
             "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
-        told = core.solve_joint(values, tell)
-        residuals, share = told["residuals"], told["share"]
+        solution = core.solve_joint(values, tell)
+        residuals, share = solution["residuals"], solution["share"]
         if out.any():
             # The core leaves objects without weight at their expected positions: fit these, to test
             # them.
@@ -150,7 +150,7 @@ class JointFit:
         spare = 2.0 * share[kept].sum() - self.free
         chi2 = float((weights[kept] * (residuals[kept] ** 2).sum(axis=1)).sum())
         return Solved(
-            **told, weights=weights, kept=kept, out=out, floor=floor, spare=spare,
+            **solution, weights=weights, kept=kept, out=out, floor=floor, spare=spare,
             chi2_dof=chi2 / spare if spare > 0 else math.nan,
             of_maps=self.free / (spare + self.free) if spare > 0 else 0.0,
         )  # fmt: skip

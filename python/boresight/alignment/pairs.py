@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.statistics import error_floor
+from boresight.alignment.identified import Identified
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import PARAMETERS, Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.result import of_members
-from boresight.alignment.seen import Seen
 from boresight.alignment.sources import Near, Sources, near_of
 from boresight.errors import InputError, UndeterminedError
 
@@ -94,11 +94,11 @@ def match_known(
     refcat: ReferenceCatalog,
     sources: Sources,
     plane: Mapping,
-    seen: Seen,
+    identified: Identified,
     options: Options,
 ) -> tuple[Near, Fitted]:
     """Fit sources to their known objects."""
-    i, objects = seen.among(sources, members)
+    i, objects = identified.among(sources, members)
     near = near_of(objects, refcat, plane)
     i = i[np.isin(objects, near.rows)]
     both = np.column_stack([i, np.arange(len(i))]).astype(np.int64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.identified import Identified
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import LEAST_MATCHES, Options
@@ -23,7 +24,6 @@ from boresight.alignment.pairs import (
 )
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
-from boresight.alignment.seen import Seen
 from boresight.alignment.sources import (
     Near,
     Sources,
@@ -97,13 +97,13 @@ def align_to(
     options: Options,
     *,
     starts: list[Mapping] | None = None,
-    seen: Seen | None = None,
+    identified: Identified | None = None,
 ) -> tuple[ImageAlignment, NDArray[np.int64]]:
     """Align an item to a reference, and correct the WCS of its members if it succeeds.
 
-    The alignment starts from the current mappings of the members, or from `starts`. Objects in
-    `seen` are already identified and are not matched again. Also returns the rows of the reference
-    stars that are missing among the sources.
+    The alignment starts from the current mappings of the members, or from `starts`. Sources in
+    `identified` are not matched again. Also returns the rows of the reference stars that are
+    missing among the sources.
     """
     members, refcat = item.members, reference.stars
     none = np.zeros(0, np.int64)
@@ -112,7 +112,7 @@ def align_to(
     sources = sources_of(members, plane, starts)
     if len(sources.plane) == 0:
         return ImageAlignment(name, "failed", Reason.NO_SOURCES), none
-    near, found = matched(members, sources, reference, plane, options, seen=seen)
+    near, found = matched(members, sources, reference, plane, options, identified=identified)
     reason = _failure(found, near, options)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
     total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
@@ -126,15 +126,21 @@ def align_to(
             # after the turn.
             sources = sources_of(members, mappings[0], mappings)
             there = replace(options, offset=(0.0, 0.0))
-            beside, again = matched(
-                members, sources, reference, mappings[0], there, start="given", seen=seen
+            near_again, found_again = matched(
+                members,
+                sources,
+                reference,
+                mappings[0],
+                there,
+                start="given",
+                identified=identified,
             )
-            if again.fit is not None:
-                near, found = beside, again
+            if found_again.fit is not None:
+                near, found = near_again, found_again
             mappings = _settled(mappings, found, sources, near, refcat, options)
     except (UndeterminedError, np.linalg.LinAlgError):
         return replace(total, reason=Reason.WCS_CANNOT_FOLLOW), none
-    total = _told(total, found, sources, near, refcat, members, options)
+    total = _with_fit(total, found, sources, near, refcat, members, options)
     total = replace(total, num_matches=len(found.pairs))
     if isinstance(plane, SolvedMapping):
         total = total_correction(total, plane, mappings[0], sources)
@@ -151,11 +157,11 @@ def matched(
     plane: Mapping,
     options: Options,
     start: str | None = None,
-    seen: Seen | None = None,
+    identified: Identified | None = None,
 ) -> tuple[Near, Any]:
     """Return the candidate stars for the sources, and the pairs with a fit to them."""
-    if seen is not None:
-        near, found = match_known(members, reference.stars, sources, plane, seen, options)
+    if identified is not None:
+        near, found = match_known(members, reference.stars, sources, plane, identified, options)
     elif options.match is None:
         near = all_stars(reference.stars, plane)
         found = match_rows(members, reference.stars, sources, near, options)
@@ -314,7 +320,7 @@ def _settled(
     return mappings
 
 
-def _told(
+def _with_fit(
     total: ImageAlignment,
     found: Any,
     sources: Sources,
@@ -356,19 +362,22 @@ def _told(
 
 
 def total_correction(
-    told: ImageAlignment, before: Mapping, after: Mapping, sources: Sources
+    alignment: ImageAlignment, before: Mapping, after: Mapping, sources: Sources
 ) -> ImageAlignment:
     """Set the matrix and shift to those from the given WCS to the fitted WCS."""
     pixels = sources.pixels[sources.member == 0]
     if len(pixels) < LEAST_MATCHES["general"]:
-        return told
+        return alignment
     start, end = before.to_plane(pixels), before.sky_to_plane(after.to_sky(pixels))
     clipping = {"rounds": 0, "sigma": 3.0, "statistic": "rmse", "least_pairs": 3}
     fit = core.fit_linear(
         np.ascontiguousarray(start), np.ascontiguousarray(end), None, "general", clipping
     )
     return replace(
-        told, matrix=np.array(fit.matrix), shift=np.array(fit.shift), center=np.array(fit.center)
+        alignment,
+        matrix=np.array(fit.matrix),
+        shift=np.array(fit.shift),
+        center=np.array(fit.center),
     )
 
 

@@ -492,5 +492,5 @@ class AlignmentResult:
     def __repr__(self) -> str:
         """Show the number of images with each verdict."""
         counts = {v: sum(i.verdict == v for i in self.images) for v in ("good", "poor", "failed")}
-        told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-        return f"AlignmentResult({len(self.images)} images: {told})"
+        counted = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+        return f"AlignmentResult({len(self.images)} images: {counted})"

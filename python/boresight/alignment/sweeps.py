@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.identified import Identified
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
 from boresight.alignment.pairs import LEAST_ERROR_PX
 from boresight.alignment.register import about_origin, align_to, matched
 from boresight.alignment.result import ImageAlignment
-from boresight.alignment.seen import Seen
 from boresight.alignment.sources import pixel_scale, sources_of
 
 __all__ = ["Joined", "source_weights", "sweep"]
@@ -28,36 +28,36 @@ SETTLED_PX = 1e-3
 """Sweeps end when no source moves by more than this, in pixels."""
 
 
-def source_weights(member: ImageCatalog, told: ImageAlignment) -> Floats:
+def source_weights(member: ImageCatalog, alignment: ImageAlignment) -> Floats:
     """Return the weights of the sources of an image in the mean positions of objects."""
     if member._weights is not None:
         return member._weights
     # For sources without errors, the scatter is that of the residuals.
-    return np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
+    return np.full(len(member), 2.0 / max(alignment.rmse_px, LEAST_ERROR_PX) ** 2)
 
 
 @dataclass
 class Joined:
     """A good image whose sources are part of the reference.
 
-    `seen` has first the matched sources, in their order, then those that became objects. `kept`
-    marks the sources that contribute to the mean positions of objects. `starts` are the mappings
-    before the image was aligned. The reference image has no matches.
+    `identified` has first the matched sources, in their order, then those that became objects.
+    `kept` marks the sources that contribute to the mean positions of objects. `starts` are the
+    mappings before the image was aligned. The reference image has no matches.
     """
 
     item: ImageCatalog | ImageGroup
     starts: list[Mapping]
-    told: ImageAlignment
-    seen: Seen
+    alignment: ImageAlignment
+    identified: Identified
     kept: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        members, seen, matches = self.item.members, self.seen, self.told.matches
-        self.kept = np.ones(len(seen.object), bool)
+        members, identified, matches = self.item.members, self.identified, self.alignment.matches
+        self.kept = np.ones(len(identified.object), bool)
         if matches is not None:
             self.kept[: len(matches.kept)] = matches.kept
-        self._rows = seen.among_all(members)
-        weights = np.concatenate([source_weights(member, self.told) for member in members])
+        self._rows = identified.among_all(members)
+        weights = np.concatenate([source_weights(member, self.alignment) for member in members])
         self._weights = weights[self._rows]
         self._scale = pixel_scale(members[0].mapping)
         self._sky = self._now()
@@ -70,20 +70,24 @@ class Joined:
         """Add the image to the mean positions of its objects, or remove it with `out`."""
         kept = self.kept
         reference.refine(
-            self.seen.object[kept], self._sky[kept], self._weights[kept], scale=self._scale, out=out
+            self.identified.object[kept],
+            self._sky[kept],
+            self._weights[kept],
+            scale=self._scale,
+            out=out,
         )
 
-    def _others(self, reference: GrowingReference) -> Seen:
+    def _others(self, reference: GrowingReference) -> Identified:
         """Return the sources whose objects other images contain, after this image is removed."""
-        return self.seen.of_those(reference.is_placed(self.seen.object))
+        return self.identified.select(reference.is_placed(self.identified.object))
 
     def bring(self, images: list[Joined], reference: GrowingReference, options: Options) -> None:
         """Move the objects of all other images together, to fit this image."""
         self._place(reference, out=True)
         members = self.item.members
         plane = members[0].mapping
-        sources, seen = sources_of(members, plane), self._others(reference)
-        fit = matched(members, sources, reference, plane, options, seen=seen)[1].fit
+        sources, identified = sources_of(members, plane), self._others(reference)
+        fit = matched(members, sources, reference, plane, options, identified=identified)[1].fit
         self._place(reference, out=False)
         if fit is None:
             return
@@ -102,22 +106,22 @@ class Joined:
         """
         self._place(reference, out=True)
         others = self._others(reference)
-        before, was = self.told, self._sky
-        told, _ = align_to(
-            self.item, before.name, reference, options, starts=self.starts, seen=others
+        before, was = self.alignment, self._sky
+        alignment, _ = align_to(
+            self.item, before.name, reference, options, starts=self.starts, identified=others
         )
-        if told.status == "success":
-            assert told.matches is not None, "an aligned image has matches"
-            self.told = replace(
-                told, log_odds=before.log_odds, by_patterns=before.by_patterns,
+        if alignment.status == "success":
+            assert alignment.matches is not None, "an aligned image has matches"
+            self.alignment = replace(
+                alignment, log_odds=before.log_odds, by_patterns=before.by_patterns,
                 matched_fraction=before.matched_fraction,
             )  # fmt: skip
             for member in self.item.members:
-                member.alignment = self.told
-            left = Seen.of(told.matches).of_those(~told.matches.kept)
+                member.alignment = self.alignment
+            left = Identified.of(alignment.matches).select(~alignment.matches.kept)
             self.kept = ~np.isin(self._rows, left.among_all(self.item.members))
         self._sky = self._now()
-        if self.told.verdict == "good":
+        if self.alignment.verdict == "good":
             self._place(reference, out=False)
         moved = np.linalg.norm(self._sky - was, axis=1)
         return float(moved.max()) / self._scale
@@ -131,7 +135,7 @@ def sweep(images: list[Joined], reference: GrowingReference, options: Options) -
     approach the reference image only in small steps. Therefore each sweep first moves all images
     together to the reference image. An image that is no longer good leaves the reference.
     """
-    first = next((image for image in images if image.told.status == "reference"), None)
+    first = next((image for image in images if image.alignment.status == "reference"), None)
     images = [image for image in images if image is not first]
     if len(images) < 2:
         return
@@ -139,6 +143,6 @@ def sweep(images: list[Joined], reference: GrowingReference, options: Options) -
         if first is not None:
             first.bring(images, reference, options)
         moved = [image.fit_again(reference, options) for image in images]
-        images = [image for image in images if image.told.verdict == "good"]
+        images = [image for image in images if image.alignment.verdict == "good"]
         if max(moved, default=0.0) < SETTLED_PX:
             break

@@ -49,8 +49,8 @@ def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         name = os.fspath(item)
         names |= dict.fromkeys(matching(name) if WILDCARDS & set(name) else [name])
     if not names:
-        told = ", ".join(str(item) for item in given) or "an empty list"
-        raise InputError(f"frames: nothing matches {told}; give paths, globs or URLs")
+        listed = ", ".join(str(item) for item in given) or "an empty list"
+        raise InputError(f"frames: nothing matches {listed}; give paths, globs or URLs")
     return list(names)
 
 

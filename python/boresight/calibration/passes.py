@@ -105,7 +105,7 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
     In this case, the model of the cycle with the fewest parameters is taken, wherever the cycle was
     entered.
     """
-    asked = {"order": order, "model": model}
+    requested = {"order": order, "model": model}
     choice: dict[str, Any] = {}
     ended: list[tuple[dict[str, Any], CalibrationResult]] = []
     chosen_for_these = False
@@ -118,7 +118,7 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
         if same or not choice:
             if same:
                 ended.append((choice, loop.result))
-            choice = _choice(loop.calibrate(solutions, **asked), asked)
+            choice = _choice(loop.calibrate(solutions, **requested), requested)
             chosen_for_these = True
             before = [earlier for earlier, _ in ended]
             if choice in before:
@@ -126,15 +126,15 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
                 return min(circle, key=lambda result: len(result.parameter_names))
         else:
             loop.calibrate(solutions, **choice)
-            chosen_for_these = choice == asked
+            chosen_for_these = choice == requested
         last = solutions
     return dataclasses.replace(loop.result, converged=False)
 
 
-def _choice(result: CalibrationResult, asked: dict[str, Any]) -> dict[str, Any]:
+def _choice(result: CalibrationResult, requested: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a fit with the chosen order and model."""
-    if "auto" not in (asked["order"], asked["model"]):
-        return asked
+    if "auto" not in (requested["order"], requested["model"]):
+        return requested
     distortion = result.camera_model.distortion
     # `held_out` as in the fit that chose the model.
     found: dict[str, Any] = {"order": 2, "model": "radial", "held_out": True}

@@ -411,12 +411,12 @@ class CalibrationResult:
         >>> round(result.to_dict()["camera_model"]["focal_length_px"] / camera.focal_length_px, 3)
         1.0
         """
-        told: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
+        document: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
         rows = self.table()
-        told["frames"] = [plain({name: row[name] for name in rows.colnames}) for row in rows]
-        told["parameters"] = plain(self.parameters)
-        told["warnings"] = list(self.warnings)
-        return told
+        document["frames"] = [plain({name: row[name] for name in rows.colnames}) for row in rows]
+        document["parameters"] = plain(self.parameters)
+        document["warnings"] = list(self.warnings)
+        return document
 
     def __repr__(self) -> str:
         count = len(self.warnings)

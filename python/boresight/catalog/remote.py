@@ -59,7 +59,7 @@ _KNOWN = {
 }  # fmt: skip
 
 #: Largest number of characters quoted from a client's error text, which may hold a whole answer.
-TOLD = 200
+MAX_QUOTED = 200
 
 #: Seconds without a byte after which the request to VizieR is aborted.
 _SILENCE_S = 600
@@ -114,7 +114,7 @@ def vizier(
         return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
 
     key = (catalog, max_magnitude, center_deg, radius_deg, epoch, sorted(names.items()))
-    return _kept(lambda: _answer("VizieR", ask, timeout_s), cached, "vizier", *key)
+    return _from_cache(lambda: _answer("VizieR", ask, timeout_s), cached, "vizier", *key)
 
 
 def gaia_archive(
@@ -147,7 +147,7 @@ def gaia_archive(
         return tables.columns(table, tables.NO_NAMES, None)
 
     key = (float(max_magnitude), center_deg, radius_deg)
-    return _kept(lambda: _answer("the Gaia archive", ask, timeout_s), cached, "gaia", *key)
+    return _from_cache(lambda: _answer("the Gaia archive", ask, timeout_s), cached, "gaia", *key)
 
 
 def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer:
@@ -170,11 +170,11 @@ def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer
     except (BoresightError, MemoryError, ImportError):
         raise
     except Exception as error:
-        told = " ".join(str(error).split())[:TOLD] or type(error).__name__
+        reason = " ".join(str(error).split())[:MAX_QUOTED] or type(error).__name__
         if not future.done():
-            told = f"it took more than {timeout_s:g} s"
+            reason = f"it took more than {timeout_s:g} s"
         raise OSError(
-            f"{service} did not answer correctly ({told}); check whether the network works, try "
+            f"{service} did not answer correctly ({reason}); check whether the network works, try "
             "again later, or give stars that you have to Catalog.from_table"
         ) from error
 
@@ -207,7 +207,7 @@ def _region(
     return (ra, dec), arguments.degrees("radius_deg", radius_deg)
 
 
-def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
+def _from_cache(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
     """Return the result of `fetch`, from the disk cache if it is there."""
     if not cached:
         return fetch()

@@ -183,8 +183,8 @@ def _conclude(table: QTable, output: Path, good: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"output": str(output), "frames": len(table), "counts": counts}))
     else:
-        told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        click.echo(f"{len(table)} frames: {told}; in {output}")
+        listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        click.echo(f"{len(table)} frames: {listed}; in {output}")
         for row in table[table["status"] != good]:
             click.echo(f"boresight: {row['path']}: {row['reason'] or 'not solved'}", err=True)
     raise SystemExit(0 if counts.get(good, 0) == len(table) else 1)

@@ -13,7 +13,7 @@ import click
 from boresight._utils.origins import Origin
 from boresight.batch.run import reason_of
 from boresight.camera.model import Projection
-from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of
+from boresight.cli.frames import LoadedFrame, Reading, check_time, load_frames, paths_of
 from boresight.cli.options import (
     aberration_option,
     check_drawable,
@@ -99,27 +99,27 @@ def calibrate(
     given = load_camera(camera)
     with messages(verbose=verbose, quiet=quiet):
         patterns = load_database(database, fov, given, projection, quiet=as_json or quiet)
-        taken, unread = _usable(paths, reading, needed=plot is not None or report is not None)
+        loaded, unread = _usable(paths, reading, needed=plot is not None or report is not None)
         if aberration:
-            for one in taken:
+            for one in loaded:
                 check_time(one.path, one.frame)
         result = calibrate(
-            [one.stars for one in taken],
+            [one.stars for one in loaded],
             patterns,
-            image_shape=taken[0].image_shape,
+            image_shape=loaded[0].image_shape,
             fov_estimate_deg=fov,
             fov_max_error_deg=fov_error,
             order="auto" if order == "auto" else int(order),
             model=model,
             camera_model=given,
             projection=projection,
-            times=[None if one.frame is None else one.frame.time for one in taken],
+            times=[None if one.frame is None else one.frame.time for one in loaded],
             aberration=aberration,
             on_pass=None if as_json or quiet else print_pass,
         )
         records = unread + [
             record_of(one.path, len(one.stars), solution) | ({"rejected": reason} if reason else {})
-            for one, solution, reason in zip(taken, result.solutions, result.rejected, strict=True)
+            for one, solution, reason in zip(loaded, result.solutions, result.rejected, strict=True)
         ]
         if output is not None:
             result.camera_model.save(output)
@@ -132,30 +132,30 @@ def calibrate(
             click.echo(f"{result.camera_model}")
         options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
         options |= {"database": repr(patterns)}
-        drawn = _drawn(plot, report, taken, result, options)
+        drawn = _drawn(plot, report, loaded, result, options)
     raise SystemExit(0 if drawn and all(record["solved"] for record in records) else 1)
 
 
 def _usable(
     paths: Sequence[Path], reading: Reading, *, needed: bool
-) -> tuple[list[Taken], list[Record]]:
+) -> tuple[list[LoadedFrame], list[Record]]:
     """Read the frames, and keep those whose shape is the most frequent one.
 
     Their pixels are dropped unless `needed`. Errors are printed and returned as records for all
     other frames.
     """
-    taken: list[Taken] = []
+    loaded: list[LoadedFrame] = []
     unread: list[Record] = []
-    for path, one in all_taken(paths, reading, pixels=needed):
+    for path, one in load_frames(paths, reading, pixels=needed):
         if isinstance(one, str):
             unread.append(_left_out(path, one))
         else:
-            taken.append(one)
-    if not taken:
+            loaded.append(one)
+    if not loaded:
         raise InputError("FRAMES: none of them can be read; give frames of one camera")
-    shape, _ = Counter(one.image_shape for one in taken).most_common(1)[0]
-    usable = [one for one in taken if one.image_shape == shape]
-    for one in taken:
+    shape, _ = Counter(one.image_shape for one in loaded).most_common(1)[0]
+    usable = [one for one in loaded if one.image_shape == shape]
+    for one in loaded:
         if one.image_shape != shape:
             reason = f"{one.image_shape} pixels, but most frames have {shape}; it is left out"
             unread.append(_left_out(one.path, reason))
@@ -169,12 +169,16 @@ def _left_out(path: Path, reason: str) -> Record:
 
 
 def _drawn(
-    plot: Path | None, report: Path | None, taken: list[Taken], result: Any, options: dict[str, Any]
+    plot: Path | None,
+    report: Path | None,
+    loaded: list[LoadedFrame],
+    result: Any,
+    options: dict[str, Any],
 ) -> bool:
     """Draw the frames and write the page; an error is printed, not raised, and returns False."""
     drawn = [
         (one.frame, solution, one.stars)
-        for one, solution in zip(taken, result.solutions, strict=True)
+        for one, solution in zip(loaded, result.solutions, strict=True)
         if one.frame is not None
     ]
     try:

@@ -25,14 +25,14 @@ def catalog() -> None:
 @clear_errors
 def info() -> None:
     """Describe the catalogues on this machine."""
-    click.echo(f"hipparcos: {_told(Catalog.hipparcos())}")
+    click.echo(f"hipparcos: {_description(Catalog.hipparcos())}")
     if is_gaia_installed():
-        click.echo(f"gaia: {_told(Catalog.gaia())}")
+        click.echo(f"gaia: {_description(Catalog.gaia())}")
     else:
         click.echo('gaia: not installed; pip install "boresight[gaia]"')
 
 
-def _told(stars: Catalog) -> str:
+def _description(stars: Catalog) -> str:
     """Size, epoch and magnitude range of a catalogue as text."""
     return repr(stars).removeprefix("Catalog(").removesuffix(")")
 
@@ -76,4 +76,4 @@ def fetch(
         stars = Catalog.from_vizier(name, **part)
     with replacing(output) as draft:
         stars.table().write(draft)
-    click.echo(f"{output}: {_told(stars)}")
+    click.echo(f"{output}: {_description(stars)}")

@@ -64,7 +64,7 @@ def certify(
     threads: int | None,
     as_json: bool,
     quiet: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Measure how often a setting gives a false solution.
 
@@ -87,7 +87,7 @@ def certify(
             seed=seed,
             progress=sys.stderr.isatty() and not quiet,
             kinds=kinds or KINDS,
-            **_solving(**asked),
+            **_solving(**options),
         )
     if as_json:
         click.echo(json.dumps(certificate.to_dict()))

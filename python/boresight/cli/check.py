@@ -102,7 +102,7 @@ def check(
     last: tuple[Verdict, Path] | None = None
     watch = Watch(before, site=place, false_alarm=false_alarm, database=patterns)
     if drift is not None:
-        _go_on(watch, drift)
+        _evaluate_suspects(watch, drift)
     for path in frames:
         try:
             verdict = watch.look(path)
@@ -127,7 +127,7 @@ def check(
     raise SystemExit(next((code for code in (MOVED, UNSOLVED, UNKNOWN) if code in codes), 0))
 
 
-def _go_on(watch: Watch, drift: DriftLog) -> None:
+def _evaluate_suspects(watch: Watch, drift: DriftLog) -> None:
     """Evaluate again the last frames in the log that seem to show a change, if they still exist."""
     for path in map(Path, drift.suspects()):
         with contextlib.suppress(BoresightError, OSError):

@@ -62,34 +62,34 @@ def make(output: Path, max_fov: float, min_fov: float | None, catalog: str, epoc
 def info(files: tuple[Path, ...], verify: bool) -> None:
     """Describe the database FILES."""
     for path in files:
-        told = _told(PatternDatabase.load_from_file(path, verify=verify))
-        click.echo(f"{path}: {told}, {path.stat().st_size / MEGABYTE:.1f} MB")
+        description = _description(PatternDatabase.load_from_file(path, verify=verify))
+        click.echo(f"{path}: {description}, {path.stat().st_size / MEGABYTE:.1f} MB")
 
 
-def _told(opened: PatternDatabase) -> str:
+def _description(opened: PatternDatabase) -> str:
     """Size, fields of view and epoch of a database as text."""
     return repr(opened).removeprefix("PatternDatabase(").removesuffix(")")
 
 
 @database.command("list")
 @clear_errors
-def list_kept() -> None:
+def list_cached() -> None:
     """List the databases and catalogues in the cache folder."""
     total = 0
     for path in cache.files():
         size = path.stat().st_size
         total += size
         if path.suffix != STAMP:
-            click.echo(f"{size / MEGABYTE:8.1f} MB  {path.name}: {_kept(path)}")
+            click.echo(f"{size / MEGABYTE:8.1f} MB  {path.name}: {_content(path)}")
     click.echo(f"{total / MEGABYTE:8.1f} MB  in {cache.folder()}")
 
 
-def _kept(path: Path) -> str:
+def _content(path: Path) -> str:
     """Describe the content of a file in the cache folder."""
     if not path.name.startswith("database-"):
         return "a catalogue"
     try:
-        return _told(PatternDatabase.load_from_file(path))
+        return _description(PatternDatabase.load_from_file(path))
     except BoresightError:
         return "damaged, or of another version; it is made anew when needed"
 

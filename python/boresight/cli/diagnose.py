@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from boresight._utils.origins import Origin
-from boresight.cli.frames import take
+from boresight.cli.frames import load_frame
 from boresight.cli.options import (
     clear_errors,
     in_options,
@@ -49,12 +49,12 @@ def diagnose(
 
     model = load_camera(camera)
     patterns = None if database is None else PatternDatabase.load_from_file(database)
-    taken = take(frame, reading_of(sigma, hdu, size, origin))
+    loaded = load_frame(frame, reading_of(sigma, hdu, size, origin))
     found = diagnose(
-        taken.found,
+        loaded.found,
         fov,
         database=patterns,
-        image_shape=taken.image_shape,
+        image_shape=loaded.image_shape,
         camera_model=model,
         solve_timeout_ms=round(1e3 * seconds),
     )

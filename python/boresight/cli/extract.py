@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from boresight._utils.files import replacing
-from boresight.cli.frames import take
+from boresight.cli.frames import load_frame
 from boresight.cli.options import check_writable, clear_errors, reading_of
 
 
@@ -28,7 +28,7 @@ def extract(
     check_writable("--output", output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"--output: {output} exists; add --overwrite to replace it")
-    stars = take(frame, reading_of(sigma, hdu)).stars
+    stars = load_frame(frame, reading_of(sigma, hdu)).stars
     table = stars.table()
     scalar = [name for name in table.colnames if table[name].ndim == 1]
     with replacing(output) as draft:

@@ -67,7 +67,7 @@ class Reading(NamedTuple):
     downsample: int = 1
 
 
-class Taken(NamedTuple):
+class LoadedFrame(NamedTuple):
     """A frame that was read, with its stars. For a list of stars `frame` is None."""
 
     path: Path
@@ -103,7 +103,7 @@ def paths_of(given: Sequence[str]) -> list[Path]:
         raise InputError(str(error).replace("frames:", "FRAMES:", 1)) from None
 
 
-def take(path: Path, reading: Reading) -> Taken:
+def load_frame(path: Path, reading: Reading) -> LoadedFrame:
     """Read a frame and find its stars, or read a list of stars."""
     if path.suffix.lower() in LISTS:
         return _listed(path, reading)
@@ -117,8 +117,8 @@ def take(path: Path, reading: Reading) -> Taken:
     if reading.sigma is not None:
         options["sigma_threshold"] = reading.sigma
     if reading.downsample > 1:
-        return Taken(path, frame, _downsampled(frame, reading.downsample, options))
-    return Taken(path, frame, find_stars(frame, extraction=options))
+        return LoadedFrame(path, frame, _downsampled(frame, reading.downsample, options))
+    return LoadedFrame(path, frame, find_stars(frame, extraction=options))
 
 
 def _downsampled(frame: Frame, step: int, options: dict[str, Any]) -> Found:
@@ -143,27 +143,27 @@ def _downsampled(frame: Frame, step: int, options: dict[str, Any]) -> Found:
     return Found(stars, frame.image_shape, frame.image, frame.mask, hints, time)
 
 
-def all_taken(
+def load_frames(
     paths: Sequence[Path], reading: Reading, *, pixels: bool
-) -> Iterator[tuple[Path, Taken | str]]:
+) -> Iterator[tuple[Path, LoadedFrame | str]]:
     """Read all frames, several at a time, and yield each, or the reason if it cannot be read.
 
     Without `pixels` the images are dropped, so that thousands of frames fit into the memory.
     """
-    read = partial(_taken, reading=reading, pixels=pixels)
+    read = partial(_load_or_reason, reading=reading, pixels=pixels)
     with closing(in_order(read, paths)) as all_read:
         yield from zip(paths, all_read, strict=True)
 
 
-def _taken(path: Path, reading: Reading, *, pixels: bool) -> Taken | str:
+def _load_or_reason(path: Path, reading: Reading, *, pixels: bool) -> LoadedFrame | str:
     try:
-        taken = take(path, reading)
+        loaded = load_frame(path, reading)
     except FRAME_ERRORS as error:
         return reason_of(error)
-    if pixels or taken.frame is None:
-        return taken
-    frame = replace(taken.frame, image=np.empty((0, 0)), mask=None)
-    return Taken(path, frame, taken.found._replace(image=None, mask=None))
+    if pixels or loaded.frame is None:
+        return loaded
+    frame = replace(loaded.frame, image=np.empty((0, 0)), mask=None)
+    return LoadedFrame(path, frame, loaded.found._replace(image=None, mask=None))
 
 
 def check_time(path: Path, frame: Frame | None) -> None:
@@ -172,7 +172,7 @@ def check_time(path: Path, frame: Frame | None) -> None:
         raise InputError(f"--aberration: the header of {path} gives no time; leave it out")
 
 
-def _listed(path: Path, reading: Reading) -> Taken:
+def _listed(path: Path, reading: Reading) -> LoadedFrame:
     """Read a list of stars: a FITS table, or text of the format that the suffix implies."""
     # FITS is tried first, because SExtractor uses the same suffix for text and FITS.
     table = _fits_table(path)
@@ -189,8 +189,8 @@ def _ascii_table(path: Path, form: str) -> Table:
     except Exception as error:  # errors of astropy's parsers have no common base class
         if isinstance(error, OSError) and error.errno is not None:  # a system error, with the path
             raise
-        told = reason_of(error).split(". ")[0]
-        raise InputError(f"{path}: not a list of stars of the format {form}: {told}") from None
+        reason = reason_of(error).split(". ")[0]
+        raise InputError(f"{path}: not a list of stars of the format {form}: {reason}") from None
 
 
 def _fits_table(path: Path) -> Table | None:
@@ -214,7 +214,7 @@ def _fits_table(path: Path) -> Table | None:
     return None
 
 
-def _of_table(path: Path, table: Table, reading: Reading) -> Taken:
+def _of_table(path: Path, table: Table, reading: Reading) -> LoadedFrame:
     """Stars of a table, with the size of the image from the options or the table."""
     height, width = (table.meta.get(card) for card in SIZE_CARDS)
     shape = reading.image_shape
@@ -227,4 +227,4 @@ def _of_table(path: Path, table: Table, reading: Reading) -> Taken:
         StarList.read(stars, None, shape)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return Taken(path, None, Found(stars, shape))
+    return LoadedFrame(path, None, Found(stars, shape))

@@ -92,10 +92,10 @@ def print_record(record: Record) -> None:
         cells = [format(record[name], form) for name, form in zip(names, formats, strict=True)]
         line = "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, WIDTHS, strict=True))
     else:
-        told = (
+        state = (
             "not read" if "error" in record else f"not solved, of {record['num_centroids']} stars"
         )
-        line = told.ljust(sum(WIDTHS) + 2 * (len(WIDTHS) - 1))
+        line = state.ljust(sum(WIDTHS) + 2 * (len(WIDTHS) - 1))
     click.echo(f"{line}  {record['file']}")
     for finding in record.get("diagnosis", {}).get("findings", ()):
         word = "" if finding["certain"] else "perhaps "

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from boresight._utils.files import write_atomically
-from boresight.cli.frames import Taken
+from boresight.cli.frames import LoadedFrame
 from boresight.errors import InputError
 from boresight.frames.frame import Frame
 from boresight.solver.exports import SipChoice
@@ -114,12 +114,12 @@ def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
     return left
 
 
-def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> list[Path]:
+def write_outputs(outputs: Outputs, loaded: LoadedFrame, solution: Solution | None) -> list[Path]:
     """Write the requested files of a frame, and return their paths.
 
     For an unsolved frame only the table of detected stars is written.
     """
-    path, frame, stars = taken.path, taken.frame, taken.stars
+    path, frame, stars = loaded.path, loaded.frame, loaded.stars
     targets = {name: _target(outputs, name, path) for name in _FILES}
     if outputs["keep"]:
         targets = {n: None if t is not None and t.exists() else t for n, t in targets.items()}
@@ -127,7 +127,7 @@ def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> 
     if frame is None and (outputs["write"] or targets["new_fits"] is not None):
         raise InputError("--write: a list of stars has no image; give --wcs FILE")
     if (axy := targets["axy"]) is not None:
-        done.append(write_axy(_in_folder(axy), stars, taken.image_shape))
+        done.append(write_axy(_in_folder(axy), stars, loaded.image_shape))
     if solution is None:
         return done
     sip = outputs["sip"]

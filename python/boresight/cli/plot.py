@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from boresight._utils.files import replacing
-from boresight.cli.frames import take
+from boresight.cli.frames import load_frame
 from boresight.cli.options import check_drawable, clear_errors, load_database, reading_of
 from boresight.cli.output import save_report
 from boresight.errors import FileFormatError, InputError
@@ -58,13 +58,13 @@ def plot(source: Path, output: Path, show: str, fov: float | None, database: Pat
     elif kind == ".json":
         axes = plot_distortion(_camera(source))
     else:
-        taken = take(source, reading_of(None))
-        if taken.frame is None:
+        loaded = load_frame(source, reading_of(None))
+        if loaded.frame is None:
             raise InputError(f"SOURCE: {source} is a list of stars; give a frame")
         if show == "stars":
-            axes = plot_centroids(taken.frame.image, taken.stars, title=source.name)
+            axes = plot_centroids(loaded.frame.image, loaded.stars, title=source.name)
         else:
-            axes = plot_sky(taken.frame.image, _solved(source, taken.found, fov, database))
+            axes = plot_sky(loaded.frame.image, _solved(source, loaded.found, fov, database))
     with replacing(output) as draft:
         figure_of(axes).savefig(draft, dpi=DPI)
 
@@ -95,10 +95,10 @@ def report(
     else:
         solutions, frames = [], []
         for path in sources:
-            taken = take(path, reading_of(None))
-            if taken.frame is not None:
-                frames.append(taken.frame)
-                solutions.append(_solution(taken.found, fov, database))
+            loaded = load_frame(path, reading_of(None))
+            if loaded.frame is not None:
+                frames.append(loaded.frame)
+                solutions.append(_solution(loaded.found, fov, database))
         save_report(output, solutions, frames, {"fov": fov, "database": database})
         if None in solutions or not solutions:
             raise SystemExit(1)

@@ -118,8 +118,8 @@ def scene(
         if motion != "still":
             for row in document["sources"]:
                 moves = (name for name in ("pmra", "pmdec", "parallax") if name in row)
-                told = (f"{n} {row[n]:+.2f} +- {row[f'{n}_error']:.2f}" for n in moves)
-                click.echo(f"{row['name']}: {', '.join(told)} (mas, years)")
+                motions = (f"{n} {row[n]:+.2f} +- {row[f'{n}_error']:.2f}" for n in moves)
+                click.echo(f"{row['name']}: {', '.join(motions)} (mas, years)")
     if result.status != "converged":
         context.exit(1)
     if write:

@@ -15,7 +15,7 @@ import numpy as np
 from boresight._utils.threads import in_order
 from boresight.apparent.place import ApparentPlace
 from boresight.batch.run import FRAME_ERRORS, reason_of
-from boresight.cli.frames import Reading, Taken, check_time, paths_of, take
+from boresight.cli.frames import LoadedFrame, Reading, check_time, load_frame, paths_of
 from boresight.cli.options import (
     aberration_option,
     check_drawable,
@@ -84,27 +84,27 @@ class Search(NamedTuple):
     """Arguments of `solve` and `diagnose`, equal for all frames."""
 
     fov_deg: float | None
-    like: SolveField
+    extra: SolveField
     arguments: dict[str, Any]
     aberration: bool | None
     explain: bool
 
-    def one(self, taken: Taken) -> tuple[Record, Solution | None]:
+    def one(self, loaded: LoadedFrame) -> tuple[Record, Solution | None]:
         """Solve a frame; return its record (with a diagnosis if it is unsolved) and solution."""
         from boresight.solver.diagnosis import diagnose
         from boresight.solver.solve import solve
 
-        common: Any = self.arguments | {"place": _place(taken, self.aberration)}
+        common: Any = self.arguments | {"place": _place(loaded, self.aberration)}
         fov_deg = self.fov_deg
-        if (field := self.like.field(taken.image_shape[1])) is not None:
+        if (field := self.extra.field(loaded.image_shape[1])) is not None:
             fov_deg, common["fov_max_error_deg"] = field
-        solution = solve(taken.found, fov_deg, image_shape=taken.image_shape, **common)
-        record = record_of(taken.path, len(taken.stars), solution)
+        solution = solve(loaded.found, fov_deg, image_shape=loaded.image_shape, **common)
+        record = record_of(loaded.path, len(loaded.stars), solution)
         if solution is None and self.explain:
             diagnosis = diagnose(
-                taken.found,
+                loaded.found,
                 fov_deg,
-                image_shape=taken.image_shape,
+                image_shape=loaded.image_shape,
                 **common | {"solve_timeout_ms": EXPLAIN_MS},
             )
             record["diagnosis"] = diagnosis_record(diagnosis)
@@ -140,8 +140,8 @@ def solve(
     verbose: bool,
     quiet: bool,
     outputs: Outputs,
-    like: SolveField,
-    **asked: Any,
+    extra: SolveField,
+    **options: Any,
 ) -> None:
     """Plate-solve FRAMES, each one separately.
 
@@ -149,22 +149,22 @@ def solve(
     Quoted globs are expanded; - stands for a list of names on standard input. Options that have the
     names of solve-field's options have the same meaning.
     """
-    if not frames and not like.files_on_stdin:
+    if not frames and not extra.files_on_stdin:
         raise click.UsageError("Missing argument 'FRAMES...'.")
-    like.check(fov)
-    named = (*frames, "-") if like.files_on_stdin else frames
+    extra.check(fov)
+    named = (*frames, "-") if extra.files_on_stdin else frames
     paths = check_outputs(outputs, paths_of(named))
     check_drawable("--plot", plot)
     check_drawable("--report", report)
-    reading = reading_of(*(asked.pop(name) for name in ("sigma", "hdu", "size", "origin")))
-    reading = reading._replace(downsample=like.downsample)
+    reading = reading_of(*(options.pop(name) for name in ("sigma", "hdu", "size", "origin")))
+    reading = reading._replace(downsample=extra.downsample)
     with messages(verbose=verbose, quiet=quiet):
-        search = _search(fov, like, quiet=quiet or as_json, **asked)
+        search = _search(fov, extra, quiet=quiet or as_json, **options)
         is_drawn = plot is not None or report is not None
         work = partial(
             _ended, search=search, reading=reading, outputs=outputs, verbose=verbose, keep=is_drawn
         )
-        kept: list[tuple[Taken, Solution | None]] = []
+        kept: list[tuple[LoadedFrame, Solution | None]] = []
         failed = False
         # With --verbose frames are solved one by one, so that notes are printed frame by frame.
         jobs = 1 if verbose else jobs
@@ -174,14 +174,14 @@ def solve(
                 if frame.unwritten is not None:
                     click.echo(f"boresight: {frame.unwritten}", err=True)
                 failed |= not frame.record["solved"] or frame.unwritten is not None
-                kept += [(frame.taken, frame.solution)] if frame.taken is not None else []
-        failed |= not _drawn(plot, report, kept, {"fov": fov, **like._asdict(), **asked})
+                kept += [(frame.loaded, frame.solution)] if frame.loaded is not None else []
+        failed |= not _drawn(plot, report, kept, {"fov": fov, **extra._asdict(), **options})
     raise SystemExit(1 if failed else 0)
 
 
 def _search(
     fov: float | None,
-    like: SolveField,
+    extra: SolveField,
     *,
     quiet: bool,
     fov_error: float | None,
@@ -205,19 +205,19 @@ def _search(
         raise InputError("--radius: it needs --ra and --dec; give them too")
     model = load_camera(camera)
     options: dict[str, Any] = {"fov_max_error_deg": fov_error}
-    if not like.is_by_pixels and (field := like.field(0)) is not None:
+    if not extra.is_by_pixels and (field := extra.field(0)) is not None:
         fov, options["fov_max_error_deg"] = field
     patterns = load_database(database, fov, model, projection, quiet=quiet)
-    if like.cpulimit is not None:
-        options["solve_timeout_ms"] = max(1, round(1e3 * like.cpulimit))
+    if extra.cpulimit is not None:
+        options["solve_timeout_ms"] = max(1, round(1e3 * extra.cpulimit))
     if ra is not None:
         options["attitude_hint"] = (ra, dec)
     if radius is not None:
         options["hint_uncertainty_deg"] = radius
-    if like.parity is not None:
-        if model is not None and model.parity_flip != like.parity_flip:
+    if extra.parity is not None:
+        if model is not None and model.parity_flip != extra.parity_flip:
             raise InputError("--parity: it contradicts that of --camera; leave one of them out")
-        options["parity_flip"] = like.parity_flip
+        options["parity_flip"] = extra.parity_flip
     if lens is not None:
         options["lens"] = int(lens) if lens.isdecimal() else lens
     # A call without stars checks the arguments and searches nothing.
@@ -232,7 +232,7 @@ def _search(
         "database": given, "camera_model": model, "projection": projection, "header": header,
         **options,
     }  # fmt: skip
-    return Search(fov, like, arguments, aberration, explain)
+    return Search(fov, extra, arguments, aberration, explain)
 
 
 @contextmanager
@@ -259,7 +259,7 @@ class Ended(NamedTuple):
 
     record: Record
     unwritten: str | None = None
-    taken: Taken | None = None
+    loaded: LoadedFrame | None = None
     solution: Solution | None = None
 
 
@@ -268,22 +268,22 @@ def _ended(
 ) -> Ended:
     """Read and solve a frame, and write its files; errors are put into the record of the frame."""
     try:
-        taken = take(path, reading)
+        loaded = load_frame(path, reading)
     except FRAME_ERRORS as error:
         return Ended(_unread(path, reason_of(error)))
-    if verbose and taken.frame is not None:
-        for note in taken.frame.notes:
+    if verbose and loaded.frame is not None:
+        for note in loaded.frame.notes:
             click.echo(f"boresight: {path}: {note}", err=True)
     solution, unwritten = None, None
     try:
-        record, solution = search.one(taken)
+        record, solution = search.one(loaded)
     except FRAME_ERRORS as error:
         record = _unread(path, reason_of(error))
     try:
-        write_outputs(outputs, taken, solution)
+        write_outputs(outputs, loaded, solution)
     except FRAME_ERRORS as error:  # reported, and the solution is kept
         unwritten = f"{path}: {reason_of(error)}"
-    return Ended(record, unwritten, taken if keep else None, solution if keep else None)
+    return Ended(record, unwritten, loaded if keep else None, solution if keep else None)
 
 
 def _unread(path: Path, reason: str) -> Record:
@@ -293,7 +293,7 @@ def _unread(path: Path, reason: str) -> Record:
 def _drawn(
     plot: Path | None,
     report: Path | None,
-    kept: list[tuple[Taken, Solution | None]],
+    kept: list[tuple[LoadedFrame, Solution | None]],
     options: dict[str, Any],
 ) -> bool:
     """Draw the frames and write the page; an error is printed, not raised, and returns False."""
@@ -309,14 +309,14 @@ def _drawn(
     return True
 
 
-def _place(taken: Taken, aberration: bool | None) -> ApparentPlace:
+def _place(loaded: LoadedFrame, aberration: bool | None) -> ApparentPlace:
     """Apparent place of a frame, with aberration if `aberration` is True.
 
     If `aberration` is None, aberration is included if the time of the frame is known.
     """
     if aberration:
-        check_time(taken.path, taken.frame)
-    time = None if taken.frame is None else taken.frame.time
+        check_time(loaded.path, loaded.frame)
+    time = None if loaded.frame is None else loaded.frame.time
     if aberration is False or time is None:
         return ApparentPlace()
     return ApparentPlace.at(time, velocity_km_s="earth")

@@ -109,12 +109,12 @@ class SolveField(NamedTuple):
 
 
 def solve_field_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of solve-field; the command gets their values as `like`."""
+    """Add the options of solve-field; the command gets their values as `extra`."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         values = {name: kwargs.pop(name) for name in SolveField._fields}
-        return command(*args, like=SolveField(**values), **kwargs)
+        return command(*args, extra=SolveField(**values), **kwargs)
 
     options = [
         click.option("-L", "--scale-low", type=float, help="Lower bound of the image's scale, ..."),

@@ -119,8 +119,8 @@ class ExtractionResult:
         values = {name: getattr(self, name) for name in names}
         table = self.centroids.table()
         stars = {name: np.asarray(table[name]) for name in table.colnames}
-        told: dict[str, Any] = plain(values | {"centroids": stars})
-        return told
+        document: dict[str, Any] = plain(values | {"centroids": stars})
+        return document
 
     def _repr_html_(self) -> str:
         unit = f" {self.unit}" if self.unit else ""

@@ -117,7 +117,7 @@ class Frame:
         }
 
     @property
-    def _told(self) -> Header | Cards | None:
+    def _header_or_cards(self) -> Header | Cards | None:
         """The header, or its cards as long as the header has not been read."""
         return cast("Header | Cards | None", vars(self)["header"])
 
@@ -149,13 +149,13 @@ class Frame:
 
         Also None if it is unusable, or needs tables of the file in addition to the header.
         """
-        if self._told is None:
+        if self._header_or_cards is None:
             return None
-        return celestial_wcs(self._told, self.axes, self.origin, self.image_shape)
+        return celestial_wcs(self._header_or_cards, self.axes, self.origin, self.image_shape)
 
     @property
     def hints(self) -> HeaderHints:
         """Position, scale and rotation of the frame according to its header or EXIF."""
-        if self._told is None:
+        if self._header_or_cards is None:
             return HeaderHints.from_exif(self.exif, self.image_shape)
-        return HeaderHints.from_header(self._told, self.image_shape, wcs=self.wcs)
+        return HeaderHints.from_header(self._header_or_cards, self.image_shape, wcs=self.wcs)

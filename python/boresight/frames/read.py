@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.deadline import heard
+from boresight._utils.deadline import deadline_checked
 from boresight._utils.files import check_is_file
 from boresight._utils.naming import named
 from boresight._utils.quiet import quiet
@@ -184,7 +184,7 @@ def _read_open(file: IO[bytes], region: Region | str | None, hdu: HduName | None
     if not isinstance(probe, bytes):
         raise InputError(f"path: {source} is open as text; open it in mode 'rb'")
     frame = _read(file, None, source, region, hdu)
-    return dataclasses.replace(frame, path=path, header=frame._told)
+    return dataclasses.replace(frame, path=path, header=frame._header_or_cards)
 
 
 def _read(
@@ -194,7 +194,7 @@ def _read(
     region: Region | str | None,
     hdu: HduName | None,
 ) -> Frame:
-    with heard(file) as content:
+    with deadline_checked(file) as content:
         head = content.read(16)
         content.seek(0)
         for magic, decompress in _DECOMPRESS.items():
@@ -242,7 +242,7 @@ def _fits_frame(
         ) from error
     except DAMAGE as error:
         raise FileFormatError(f"{source} is not a sound FITS file: {error}") from error
-    time, told = mid_exposure(chosen.header, hdus[0].header)
+    time, time_notes = mid_exposure(chosen.header, hdus[0].header)
     dimensions = len(chosen.shape)
     return Frame(
         image,
@@ -252,7 +252,7 @@ def _fits_frame(
         None if getattr(chosen.load, "is_finite", False) else _mask(image),
         (rows.start, columns.start),
         (dimensions - axes.column, dimensions - axes.row),
-        notes=(*notes, *choice, *chosen.notes, *stale, *told),
+        notes=(*notes, *choice, *chosen.notes, *stale, *time_notes),
     )
 
 
@@ -273,7 +273,7 @@ def _picture_frame(
 ) -> Frame:
     (rows, columns), _ = resolve(region, image.shape, {})
     cards = time_cards(exif)
-    time, told = mid_exposure(cards, cards)
+    time, time_notes = mid_exposure(cards, cards)
     image = np.ascontiguousarray(image[rows, columns])
     return Frame(
         image,
@@ -282,7 +282,7 @@ def _picture_frame(
         mask=_mask(image),
         origin=(rows.start, columns.start),
         exif=exif,
-        notes=(*notes, *told),
+        notes=(*notes, *time_notes),
     )
 
 

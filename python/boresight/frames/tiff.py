@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
-from boresight._utils.deadline import check_time, heard
+from boresight._utils.deadline import check_time, deadline_checked
 from boresight.errors import FileFormatError
 from boresight.frames.pillow import opened
 from boresight.frames.pixels import luminance
@@ -318,7 +318,7 @@ class _Layout:
         tables = bytes(self._directory.tags.get(JPEG_TABLES, ())).removesuffix(_JPEG_END)
         colours = _JPEG_COLOURS + bytes([self._directory.first(PHOTOMETRIC) == _YCBCR])
         whole = (tables or _JPEG_START) + colours + data.removeprefix(_JPEG_START)
-        with heard(io.BytesIO(whole)) as content, opened(content) as picture:
+        with deadline_checked(io.BytesIO(whole)) as content, opened(content) as picture:
             if (picture.format, picture.mode) != ("JPEG", "RGB" if depth == 3 else "L"):
                 raise ValueError(f"it has JPEG of {picture.mode} for {depth} samples a pixel")
             # The last strip may be stored at the full height of a strip.

@@ -12,13 +12,13 @@ from boresight import _core as core
 from boresight._utils.arrays import Floats
 from boresight.camera.model import CameraModel
 
-__all__ = ["Change", "Seen", "fit_change", "held_out_px"]
+__all__ = ["Change", "FrameStars", "fit_change", "held_out_px"]
 
 PARAMETERS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class FrameStars:
     """Stars of a frame, predicted and measured.
 
     Attributes
@@ -79,14 +79,14 @@ def predicted(camera: CameraModel, directions: Floats, values: ArrayLike) -> Flo
     return core.changed_pixels(camera._core, rows, np.asarray(values, np.float64).tolist())
 
 
-def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
+def fit_change(camera: CameraModel, frames: Sequence[FrameStars]) -> Change:
     """Fit all parameters robustly to the stars of one or more frames.
 
     Parameters
     ----------
     camera : CameraModel
         The unmoved camera.
-    frames : sequence of Seen
+    frames : sequence of FrameStars
         Frames that share all parameters.
     """
     directions, positions, sigma = _joined(frames)
@@ -98,7 +98,7 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
     )  # fmt: skip
 
 
-def held_out_px(camera: CameraModel, frames: Sequence[Seen]) -> float:
+def held_out_px(camera: CameraModel, frames: Sequence[FrameStars]) -> float:
     """Return the scatter per axis of held-out stars: each half is predicted from the other half.
 
     NaN for fewer than two stars in a half.
@@ -106,7 +106,7 @@ def held_out_px(camera: CameraModel, frames: Sequence[Seen]) -> float:
     return core.held_out_change_px(camera._core, *_joined(frames))
 
 
-def _joined(frames: Sequence[Seen]) -> tuple[Floats, Floats, Floats]:
+def _joined(frames: Sequence[FrameStars]) -> tuple[Floats, Floats, Floats]:
     """Return the directions, positions and errors (NaN if unknown) of all stars."""
     sigma = [
         np.full(len(f.positions_px), np.nan) if f.sigma_px is None else f.sigma_px for f in frames

@@ -17,7 +17,7 @@ from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.frames.times import as_time
-from boresight.movement.change import Seen, fit_change, held_out_px
+from boresight.movement.change import FrameStars, fit_change, held_out_px
 from boresight.movement.mounted import MountedCamera, place_at
 from boresight.movement.verdict import KINDS, Verdict, judge
 from boresight.solver.inputs import find_stars, held_frame
@@ -124,7 +124,7 @@ def compare(
         raise InputError(f"time: {len(times)} for {len(frames)} frames; give one for each")
     pairs = zip(frames, times, strict=True)
     return verdict_on(
-        reference, [look_at(reference, *pair, database, weather) for pair in pairs], alarm
+        reference, [observe(reference, *pair, database, weather) for pair in pairs], alarm
     )
 
 
@@ -148,7 +148,7 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Observation:
     """A frame: its time (UTC), its solution, and its stars as the reference camera would see them.
 
     Solution and stars are None if the frame did not solve.
@@ -156,37 +156,42 @@ class Look:
 
     time: str | None
     solution: Solution | None = None
-    seen: Seen | None = None
+    stars: FrameStars | None = None
 
 
-def look_at(
+def observe(
     reference: Reference,
     given: Any,
     time: Any,
     database: PatternDatabase | None,
     weather: Mapping[str, float] | None,
-) -> Look:
+) -> Observation:
     """Solve a frame, and predict its stars for an unchanged camera."""
     at = _time_of(given, time)
-    told = None if at is None else _utc(at)
+    utc = None if at is None else _utc(at)
     solution = _solved(reference, given, at, database, weather)
-    return Look(told) if solution is None else Look(told, solution, _seen(reference, solution, at))
+    if solution is None:
+        return Observation(utc)
+    return Observation(utc, solution, _predicted_stars(reference, solution, at))
 
 
 def verdict_on(
-    reference: Reference, looks: Sequence[Look], false_alarm: float, sure: bool = False
+    reference: Reference,
+    observations: Sequence[Observation],
+    false_alarm: float,
+    sure: bool = False,
 ) -> Verdict:
     """Return the verdict on frames together; `sure` as in `judge`."""
-    solved = [look for look in looks if look.solution is not None]
-    times = [look.time for look in solved or looks if look.time is not None]
+    solved = [one for one in observations if one.solution is not None]
+    times = [one.time for one in solved or observations if one.time is not None]
     camera = reference.camera.camera_model
     common: dict[str, Any] = {
         "camera_model": camera, "false_alarm": false_alarm, "time": times[0] if times else None,
-        "solutions": tuple(look.solution for look in solved),
+        "solutions": tuple(one.solution for one in solved),
     }  # fmt: skip
-    seen = [look.seen for look in solved if look.seen is not None]
+    seen = [one.stars for one in solved if one.stars is not None]
     if not seen:
-        reason = "the frame did not solve" if len(looks) == 1 else "no frame solved"
+        reason = "the frame did not solve" if len(observations) == 1 else "no frame solved"
         return Verdict(kinds=(), unknown=reason, solved=False, **common)
     change = fit_change(camera, seen)
     judged = judge(camera, change, reference.covariance, false_alarm, reference.known, sure)
@@ -278,7 +283,7 @@ def _solved(
     )  # fmt: skip
 
 
-def _seen(reference: Reference, solution: Solution, time: Any) -> Seen:
+def _predicted_stars(reference: Reference, solution: Solution, time: Any) -> FrameStars:
     """Return predicted directions for the unmoved camera and measured positions of stars.
 
     Stars whose neighbours may shift their centroid are excluded. With two blended stars, the choice
@@ -294,4 +299,6 @@ def _seen(reference: Reference, solution: Solution, time: Any) -> Seen:
     if stars.has_position_cov:
         cov = np.asarray(stars.position_cov)[single]
         sigma = np.sqrt((cov[:, 0, 0] + cov[:, 1, 1]) / 2.0)
-    return Seen(np.ascontiguousarray(directions), np.asarray(stars.positions_px)[single], sigma)
+    return FrameStars(
+        np.ascontiguousarray(directions), np.asarray(stars.positions_px)[single], sigma
+    )

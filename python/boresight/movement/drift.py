@@ -238,17 +238,17 @@ class DriftLog:
         accepted while it is significant. The scatter about the lines is estimated from the data.
         """
         false_alarm = probability("false_alarm", false_alarm)
-        told = [r for r in self.records() if _is_told(r) and r["time"] and _is_known(r)]
-        if len(told) < 2 * LEAST_SEGMENT:
+        measured = [r for r in self.records() if _has_result(r) and r["time"] and _is_known(r)]
+        if len(measured) < 2 * LEAST_SEGMENT:
             return []
         from astropy.time import Time
 
-        days = np.asarray(Time([r["time"] for r in told], scale="utc").jd, np.float64)
+        days = np.asarray(Time([r["time"] for r in measured], scale="utc").jd, np.float64)
         order = np.argsort(days, kind="stable")
-        told = [told[i] for i in order]
+        measured = [measured[i] for i in order]
         days = days[order] - days[order[0]]
-        values = np.array([[r["all_values"][k] for k in FOLLOWED] for r in told])
-        sigma = np.array([[r["all_sigma"][k] for k in FOLLOWED] for r in told])
+        values = np.array([[r["all_values"][k] for k in FOLLOWED] for r in measured])
+        sigma = np.array([[r["all_sigma"][k] for k in FOLLOWED] for r in measured])
         scatter = np.maximum(_scatter(values / sigma), 1.0)
         limit = chi2_quantile(false_alarm / len(days), 2 * len(FOLLOWED))
         found = sorted(_splits(days, values, sigma * scatter, 0, len(days), limit))
@@ -261,7 +261,7 @@ class DriftLog:
             before, after = (_line_at(days[r], values[r], sigma[r], at) for r in rows)
             step = after - before
             about_x, about_y, roll = (float(v) * ARCSEC for v in step[:3])
-            time = told[index]["time"]
+            time = measured[index]["time"]
             points.append(ChangePoint(index, time, about_x, about_y, roll, float(step[3]), drop))
         return points
 
@@ -289,7 +289,7 @@ def _followed(verdict: Verdict) -> tuple[Floats, Floats]:
     return values, sigma
 
 
-def _is_told(record: dict[str, Any]) -> bool:
+def _has_result(record: dict[str, Any]) -> bool:
     """Return whether the stars of the frame gave a result, which may be a suspected change."""
     return record["unknown"] is None or bool(record.get("suspected"))
 

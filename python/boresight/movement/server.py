@@ -69,7 +69,7 @@ class PageServer:
         self.done = threading.Event()
         self.pictures, self.actions = pictures, actions
         self.lock = threading.Lock()
-        self.heard: float | None = None
+        self.last_request: float | None = None
         page = self
 
         class Handler(_Handler):
@@ -92,10 +92,10 @@ class PageServer:
         try:
             while not self.done.wait(0.1):
                 now = time.monotonic()
-                if self.heard is None:
+                if self.last_request is None:
                     if timeout is not None and now - start > timeout:
                         break
-                elif now - self.heard > SILENCE_S:
+                elif now - self.last_request > SILENCE_S:
                     break
         finally:
             self.server.shutdown()
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not own or not hmac.compare_digest(token.encode(), page.token.encode()):
             self._refuse(HTTPStatus.FORBIDDEN)
             return False
-        page.heard = time.monotonic()
+        page.last_request = time.monotonic()
         return True
 
     def _refuse(self, status: HTTPStatus) -> None:

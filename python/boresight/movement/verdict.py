@@ -298,7 +298,7 @@ class _Fitted:
         self._units = 1.0 / np.sqrt(np.maximum(np.diag(change.information), 1e-300))
         weight = _joint_information(change.information, reference_cov, self._units)
         free = [i for kind, rows in KINDS.items() if kind not in known for i in rows]
-        self._weight = _without(weight, free)
+        self._weight = _marginalized(weight, free)
         scaled = change.values / self._units
         self._gradient = self._weight @ scaled
         self._whole = float(scaled @ self._gradient)
@@ -354,7 +354,7 @@ def _joint_information(information: Floats, reference_cov: Floats, units: Floats
     return np.asarray((joint + joint.T) / 2.0)
 
 
-def _without(weight: Floats, rows: list[int]) -> Floats:
+def _marginalized(weight: Floats, rows: list[int]) -> Floats:
     """Return the information with some parameters free (Schur complement)."""
     if not rows:
         return weight

@@ -14,8 +14,8 @@ from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.movement.compare import (
     FALSE_ALARM,
-    Look,
-    look_at,
+    Observation,
+    observe,
     reference_of,
     verdict_on,
 )
@@ -93,7 +93,7 @@ class Watch:
     def calibration(self, calibration: Any) -> None:
         self._reference = reference_of(calibration, self._site)
         self._calibration = calibration
-        self._suspects: list[Look] = []
+        self._suspects: list[Observation] = []
 
     def look(self, frame: Any, time: Any = None) -> Verdict:
         """Return the verdict on the camera from a new frame and the frames before.
@@ -121,34 +121,34 @@ class Watch:
             raise InputError(
                 "frame: a list is not valid; give one frame after another, or use compare"
             )
-        look = look_at(self._reference, frame, time, self._database, self._weather)
-        alone = self._judged([look])
+        observation = observe(self._reference, frame, time, self._database, self._weather)
+        alone = self._judged([observation])
         if alone.moved is None and not alone.suspected:
             return alone  # clouds: the suspected changes are kept
-        before, self._suspects = [s for s in self._suspects if not _is_same(s, look)], []
+        before, self._suspects = [s for s in self._suspects if not _is_same(s, observation)], []
         found = alone
-        for looks in ([look], [*before, look])[: 1 + bool(before)]:
-            verdict = alone if len(looks) == 1 else self._judged(looks)
+        for observations in ([observation], [*before, observation])[: 1 + bool(before)]:
+            verdict = alone if len(observations) == 1 else self._judged(observations)
             changed = verdict.kinds or verdict.suspected
             if changed and _agrees(alone, verdict):
-                self._suspects = looks[-MOST_FRAMES:]
+                self._suspects = observations[-MOST_FRAMES:]
                 found = verdict if verdict is alone else dataclasses.replace(verdict, alone=alone)
             if found.kinds:
                 break
         return found
 
-    def _judged(self, looks: list[Look]) -> Verdict:
-        return verdict_on(self._reference, looks, self._false_alarm, sure=True)
+    def _judged(self, observations: list[Observation]) -> Verdict:
+        return verdict_on(self._reference, observations, self._false_alarm, sure=True)
 
     def __repr__(self) -> str:
         return f"Watch({self._calibration!r}, false_alarm={self._false_alarm:g})"
 
 
-def _is_same(first: Look, second: Look) -> bool:
+def _is_same(first: Observation, second: Observation) -> bool:
     """Return whether both are the same frame, which is no confirmation."""
-    assert first.seen is not None
-    assert second.seen is not None
-    return np.array_equal(first.seen.positions_px, second.seen.positions_px)
+    assert first.stars is not None
+    assert second.stars is not None
+    return np.array_equal(first.stars.positions_px, second.stars.positions_px)
 
 
 def _agrees(alone: Verdict, verdict: Verdict) -> bool:

@@ -67,7 +67,7 @@ def plot_alignment_residuals(
     <Axes: ...>
     """
     chosen = result.images if image is None else [result.images[image]]
-    found = [told.matches for told in chosen if told.matches is not None]
+    found = [image.matches for image in chosen if image.matches is not None]
     if not any(m.kept.any() for m in found):
         raise InputError("result: no match was fitted; there is nothing to draw")
     pixels = np.concatenate([m.pixels[m.kept] for m in found])
@@ -211,8 +211,8 @@ def plot_pulls(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
     ax = new_axes(ax, SIZE)
     edges = np.linspace(-LARGEST_PULL, LARGEST_PULL, PULL_BINS + 1)
     for values, color, axis in zip(pulls.T, (BLUE, ORANGE), "xy", strict=True):
-        told = f"{axis}, standard deviation {values.std():.2f}"
-        ax.hist(values, edges.tolist(), density=True, histtype="step", color=color, label=told)
+        label = f"{axis}, standard deviation {values.std():.2f}"
+        ax.hist(values, edges.tolist(), density=True, histtype="step", color=color, label=label)
     z = np.linspace(-LARGEST_PULL, LARGEST_PULL, 200)
     ax.plot(z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), color=VERMILION, label="normal")
     ax.legend()

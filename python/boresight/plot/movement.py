@@ -49,8 +49,8 @@ def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     boresight.errors.InputError: log: no frame has a measured rotation; give a log that has some
     """
     table = log.table()
-    told = (table["unknown"] == "") | (table["suspected"] != "")
-    known = told & (table["time"] != "") if len(table) else np.zeros(0, bool)
+    measured = (table["unknown"] == "") | (table["suspected"] != "")
+    known = measured & (table["time"] != "") if len(table) else np.zeros(0, bool)
     if not np.any(known):
         raise InputError("log: no frame has a measured rotation; give a log that has some")
     import matplotlib.pyplot as plt

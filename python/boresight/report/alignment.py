@@ -15,7 +15,7 @@ from boresight.alignment.result import AlignmentResult, DegeneracyKind, ImageAli
 from boresight.frames.frame import Frame
 from boresight.report.downloads import File, ecsv, links, stem_of, wcs_file
 from boresight.report.figures import alignment_figures, figure_section
-from boresight.report.panels import kept_and_left, panel, panel_section
+from boresight.report.panels import circles_by_inlier, panel, panel_section
 from boresight.report.pictures import star_picture
 from boresight.report.tables import row, table
 from boresight.report.verdict import box
@@ -71,8 +71,8 @@ def _named(result: AlignmentResult, frames: Sequence[Frame | None]) -> list[Imag
 
 def _verdict(images: Sequence[ImageAlignment], result: AlignmentResult) -> str:
     counts = {v: sum(image.verdict == v for image in images) for v in ("good", "poor", "failed")}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    text = f"Of {len(images)} images: {told}"
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    text = f"Of {len(images)} images: {listed}"
     aligned = [image.rmse_px for image in images if image.status == "success"]
     if aligned:
         text += f"; RMS residuals of up to {max(aligned):.2g} px"
@@ -99,7 +99,7 @@ def _kind(counts: Mapping[str, int], *, doubtful: bool = False) -> str:
     """Kind of the box at the top of the page."""
     if not counts["good"] and not counts["poor"]:
         return "bad"
-    return "look" if doubtful or counts["poor"] or counts["failed"] else "good"
+    return "check" if doubtful or counts["poor"] or counts["failed"] else "good"
 
 
 def _doubts(images: Sequence[ImageAlignment]) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _matched(matches: Table, shape: tuple[int, int]) -> str:
 
     xy: NDArray[np.float64] = np.column_stack([matches["x"], matches["y"]])
     fitted = np.asarray(matches["fitted"])
-    return kept_and_left(xy - np.array(shape[::-1]) / 2, fitted, tell, shape)
+    return circles_by_inlier(xy - np.array(shape[::-1]) / 2, fitted, tell, shape)
 
 
 def _files(result: AlignmentResult, images: Sequence[ImageAlignment]) -> Iterator[File]:

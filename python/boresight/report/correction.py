@@ -11,7 +11,7 @@ import numpy as np
 from boresight.frames.frame import Frame
 from boresight.movement import MovementCorrection
 from boresight.report.downloads import File, links
-from boresight.report.panels import kept_and_left, panel, panel_section
+from boresight.report.panels import circles_by_inlier, panel, panel_section
 from boresight.report.pictures import levels_of, linear_picture
 from boresight.report.tables import row, table
 from boresight.report.verdict import box
@@ -51,7 +51,7 @@ def _verdict(result: MovementCorrection, score: float | None) -> str:
         notes.append("Chance makes such a movement between unrelated images.")
     if score is not None and score < 0.0:
         notes.append("The images agree less after the correction than before it.")
-    return box("look" if notes else "good", f"{text}.", notes)
+    return box("check" if notes else "good", f"{text}.", notes)
 
 
 def _rows(result: MovementCorrection, score: float | None) -> Iterator[tuple[str, str, str]]:
@@ -104,11 +104,11 @@ def _points(result: MovementCorrection) -> str:
         return f"residual ({dx:+.2f}, {dy:+.2f}) px"
 
     middle = np.array(result.im_shape[::-1]) / 2
-    return kept_and_left(result.ref_points - middle, result.inliers, tell, result.im_shape)
+    return circles_by_inlier(result.ref_points - middle, result.inliers, tell, result.im_shape)
 
 
 def _files(result: MovementCorrection) -> Iterator[File]:
-    told = {
+    document = {
         "matrix": result.matrix.tolist(),
         "shift_px": list(result.shift),
         "rotation_deg": result.rotation,
@@ -119,4 +119,4 @@ def _files(result: MovementCorrection) -> Iterator[File]:
         "inliers": result.inliers.tolist(),
         "history": result.history,
     }
-    yield "movement.json", "application/json", json.dumps(told, indent=2), "the movement"
+    yield "movement.json", "application/json", json.dumps(document, indent=2), "the movement"

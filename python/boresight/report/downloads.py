@@ -48,8 +48,8 @@ def _files(
         for name, solution in zip(names, solutions, strict=True)
         if solution is not None
     }
-    told = {name: solution.to_dict() for name, solution in solved.items()}
-    yield "solutions.json", "application/json", json.dumps(told), "all solutions"
+    document = {name: solution.to_dict() for name, solution in solved.items()}
+    yield "solutions.json", "application/json", json.dumps(document), "all solutions"
     for name, solution in solved.items():
         stem = stem_of(name)
         yield f"{stem}_matches.ecsv", "text/plain", _matches(solution), "its matched stars"

@@ -22,7 +22,7 @@ _COLUMNS = (
     "Stars", "Covered",
 )  # fmt: skip
 
-UNTOLD = 0.5
+MAX_UNDECIDED = 0.5
 """Fraction of frames without a verdict above which the box asks the reader to check the log."""
 
 
@@ -57,25 +57,25 @@ def _verdict_box(verdict: Verdict) -> str:
     if not verdict.kinds:
         return box("good", f"The camera has not moved: nothing significant changed ({stars}).", [])
     kinds = ", ".join(verdict.kinds)
-    return box("look", f"The camera has moved: {kinds} ({stars}).", verdict.sentences())
+    return box("check", f"The camera has moved: {kinds} ({stars}).", verdict.sentences())
 
 
 def _log_box(log: DriftLog, records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return box("bad", "The log has no frame.", [])
     moved = sum(bool(r["kinds"]) for r in records)
-    untold = sum(r["unknown"] is not None for r in records)
+    undecided = sum(r["unknown"] is not None for r in records)
     notes = [
         f"{point.time[:19]}: about x {point.about_x_arcsec:+.1f}, about y "
         f"{point.about_y_arcsec:+.1f}, roll {point.roll_arcsec:+.1f} arcsec at once"
         for point in log.change_points()
     ]
     text = (
-        f"{len(records)} frames: {moved} of a camera that has moved, {untold} without a decision, "
-        f"{len(notes)} sudden changes."
+        f"{len(records)} frames: {moved} of a camera that has moved, {undecided} without a "
+        f"decision, {len(notes)} sudden changes."
     )
-    kind = "look" if moved or notes or untold > UNTOLD * len(records) else "good"
-    return box("bad" if untold == len(records) else kind, text, notes)
+    kind = "check" if moved or notes or undecided > MAX_UNDECIDED * len(records) else "good"
+    return box("bad" if undecided == len(records) else kind, text, notes)
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:

@@ -127,10 +127,10 @@ SceneResult, MovementCorrection, Verdict or DriftLog
     shown = _frames(frames, kind.num_frames(result))
     heading = title or kind.heading
     names = [_name(frame, i) for i, frame in enumerate(shown)]
-    told = provenance(result, shown, options or {})
+    table = provenance(result, shown, options or {})
     body = "\n".join([
         *kind.sections(result, shown, names, heading),
-        f"<section><h2>Provenance</h2>{told}</section></main>",
+        f"<section><h2>Provenance</h2>{table}</section></main>",
     ])  # fmt: skip
     assets = files("boresight.report") / "assets"
     style = (assets / "page.css").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from boresight.frames.frame import Frame
 from boresight.report.pictures import star_picture
 from boresight.solver.solution import Solution
 
-__all__ = ["kept_and_left", "panel", "panel_section", "solution_panel"]
+__all__ = ["circles_by_inlier", "panel", "panel_section", "solution_panel"]
 
 Floats = NDArray[np.float64]
 
@@ -104,13 +104,13 @@ def circles(xy: Floats, words: Iterable[str], image_shape: tuple[int, int], kind
     radius = CIRCLE_PART * max(image_shape)
     of_kind = f' class="{kind}"' if kind else ""
     return "".join(
-        f'<circle{of_kind} cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{escape(told)}'
+        f'<circle{of_kind} cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{escape(word)}'
         "</title></circle>"
-        for (x, y), told in zip(xy, words, strict=True)
+        for (x, y), word in zip(xy, words, strict=True)
     )
 
 
-def kept_and_left(
+def circles_by_inlier(
     xy: Floats, kept: NDArray[np.bool_], tell: Callable[[int], str], image_shape: tuple[int, int]
 ) -> str:
     """Make circles around points; circles of points that the fit has excluded are dashed.

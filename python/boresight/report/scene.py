@@ -75,7 +75,7 @@ def _verdict(result: SceneResult, left: Sequence[float]) -> str:
         if sigma > WORST_DIPOLE
     ]
     doubtful = notes or result.frozen or result.status == "stalled"
-    kind = "bad" if result.status == "failed" else "look" if doubtful else "good"
+    kind = "bad" if result.status == "failed" else "check" if doubtful else "good"
     return box(kind, text, notes)
 
 
@@ -161,9 +161,9 @@ def _files(result: SceneResult) -> Iterator[File]:
     parameters = {
         name: float(error) for name, error in zip(result.parameter_names, errors, strict=True)
     }
-    told = {"errors": parameters, "covariance": plain(result.covariance)}
+    document = {"errors": parameters, "covariance": plain(result.covariance)}
     yield (
-        "covariance.json", "application/json", json.dumps(told),
+        "covariance.json", "application/json", json.dumps(document),
         "standard errors and covariance of the parameters",
     )  # fmt: skip
     for image in result.images:

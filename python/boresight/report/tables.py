@@ -76,7 +76,7 @@ def provenance(result: Any, frames: Sequence[Frame | None], options: Mapping[str
         rows.append(("Taken out of the positions", "; ".join(result.physics) or "nothing"))
     solutions = getattr(result, "solutions", result if isinstance(result, Sequence) else [result])
     used = (s.star_database for s in solutions if isinstance(s, Solution))
-    rows += [("Solved with", told) for told in dict.fromkeys(used) if told]
+    rows += [("Solved with", program) for program in dict.fromkeys(used) if program]
     rows += [(f"Option {name}", str(value)) for name, value in options.items()]
     for frame in frames:
         if frame is not None and frame.path is not None and frame.path.is_file():

@@ -12,7 +12,7 @@ from boresight.solver.solution import Solution
 __all__ = ["box", "verdict"]
 
 #: Sign of each kind of box, so that the kinds differ also without colours.
-_SIGNS = {"good": "✓", "look": "!", "bad": "✕"}
+_SIGNS = {"good": "✓", "check": "!", "bad": "✕"}
 
 
 def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[str]) -> str:
@@ -39,11 +39,11 @@ def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[s
         text, notes = "Not solved. boresight diagnose finds why a frame does not solve.", []
     if missing and solved:
         notes.append(f"Not solved: {', '.join(missing)}")
-    return box("bad" if not solved else "look" if notes else "good", text, notes)
+    return box("bad" if not solved else "check" if notes else "good", text, notes)
 
 
 def box(kind: str, text: str, notes: Sequence[str]) -> str:
-    """Make a box of the kind "good", "look" (points to check) or "bad"."""
+    """Make a box of the kind "good", "check" (points to check) or "bad"."""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         f'<div class="verdict {kind}"><span class="sign" aria-hidden="true">{_SIGNS[kind]}</span>'

@@ -131,7 +131,7 @@ def fit(
     _check_apart(points)
     motions = Motions(given, motion, images)
     steps = count("max_iterations", max_iterations)
-    with progress_callback(progress, "Fitting the scene") as told:
+    with progress_callback(progress, "Fitting the scene") as report:
         cameras = [image.wcs for image in images]
         for turn in range(CAMERA_ROUNDS):
             problem = _problem(images, cameras, plane, points, motions)
@@ -141,7 +141,7 @@ def fit(
                 max_iterations=steps,
                 # Near the fitted attitudes no stages are needed.
                 staged=schedule == "auto" and turn == 0,
-                progress=told,
+                progress=report,
             )
             moved = _moved_cameras(images, cameras, fitted)
             if moved < SETTLED_ARCSEC:

@@ -219,7 +219,7 @@ def register(
         _given(image, "image"),
         _given(reference, "reference"),
     )
-    with progress_callback(progress, "Registering") as told:
+    with progress_callback(progress, "Registering") as report:
         found = core.scene_register(
             pixels,
             other,
@@ -231,7 +231,7 @@ def register(
             match_psf=bool(match_psf),
             search=bool(search),
             max_iterations=count("max_iterations", max_iterations),
-            progress=told,
+            progress=report,
         )
     return _result(found, freedom, pixels.shape, other_wcs)
 

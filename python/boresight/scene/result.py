@@ -390,37 +390,37 @@ def _table(
     flags = []
     for k, size in enumerate(layout["sizes"]):
         fluxes = [image.flux[k] for image in result.images]
-        told = []
+        words = []
         if not any(image.windows[k] for image in result.images):
-            told.append("unseen")
+            words.append("unseen")
         elif not all(image.windows[k] for image in result.images):
-            told.append("partly")
-        if told != ["unseen"] and bool(((frozen >= first[k]) & (frozen < first[k] + size)).any()):
-            told.append("undetermined")
+            words.append("partly")
+        if words != ["unseen"] and bool(((frozen >= first[k]) & (frozen < first[k] + size)).any()):
+            words.append("undetermined")
         if any(f < 0 for f in fluxes):
-            told.append("negative")
-        flags.append(",".join(told))
+            words.append("negative")
+        flags.append(",".join(words))
     table["flags"] = flags
     return table
 
 
 def _message(result: SceneResult, fitted: Any, names: list[str], bands: list[str]) -> str:
-    told = {
+    message = {
         "converged": "converged",
         "stalled": "stalled: the steps ran out, or none helped although the slope is not zero",
         "failed": "failed: no finite result",
     }[result.status]
     if fitted.reference is not None:
-        told += (
+        message += (
             f"; the WCS of {names[fitted.reference]!r} is held as the reference, as no image is "
             "fixed and no source has an error_arcsec"
         )
     if fitted.chromatic_reference is not None:
-        told += (
+        message += (
             f"; the shift by colour of {bands[fitted.chromatic_reference]!r} is held, as all "
             "images have one and no source has an error_arcsec"
         )
     if result.frozen:
         shown = ", ".join(result.frozen[:5]) + (" ..." if len(result.frozen) > 5 else "")
-        told += f"; not determined by the pixels, and kept fixed: {shown}"
-    return told
+        message += f"; not determined by the pixels, and kept fixed: {shown}"
+    return message

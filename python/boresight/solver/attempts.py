@@ -91,21 +91,23 @@ def attempts(
         raise InputError("projection: the camera model has its own; leave one of the two out")
     flipped = request.options.get("parity_flip")
     cameras = start_cameras(request.camera_model, request.fov_deg, lens, image_shape, flipped)
-    told = () if request.header == "ignore" else by_header(request, hints, database, cameras)
-    if request.header == "only" and next(_told(request, hints), None) is None:
+    header_attempts = (
+        () if request.header == "ignore" else by_header(request, hints, database, cameras)
+    )
+    if request.header == "only" and next(_header_options(request, hints), None) is None:
         raise InputError(
             "header: it has no position or scale beyond the given arguments; give header='try'"
         )
     plain = [Attempt(database, request.fov_deg, camera, request.options) for camera in cameras]
     if request.header == "only":
-        yield from told
+        yield from header_attempts
         return
-    yield from bounded(told, QUICK_MS)
+    yield from bounded(header_attempts, QUICK_MS)
     if request.projection == "auto":
         yield from bounded(plain, THOROUGH_MS)
         yield from bounded(fisheyes(request, image_shape), FISHEYE_MS)
     yield from plain
-    yield from bounded(told, THOROUGH_MS)
+    yield from bounded(header_attempts, THOROUGH_MS)
     if request.projection == "auto":
         yield from bounded(fisheyes(request, image_shape), THOROUGH_MS)
 
@@ -152,7 +154,7 @@ def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[
             yield Attempt(database, fov_deg, camera, options)
 
 
-def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
+def _header_options(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
     """Yield the field of view and options that the header adds, the most complete set first."""
     scale_is_free = (request.fov_deg, request.camera_model) == (None, None)
     fov_deg = hints.fov_deg if scale_is_free else None
@@ -188,8 +190,8 @@ def by_header(
     cameras: list[CameraModel | None],
 ) -> list[Attempt]:
     """Return the attempts with what the header adds to a request, the most complete first."""
-    told = _told(request, hints)
-    return [a for changes in told for a in _attempts_by(changes, request, database, cameras)]
+    added = _header_options(request, hints)
+    return [a for changes in added for a in _attempts_by(changes, request, database, cameras)]
 
 
 def _attempts_by(

@@ -74,13 +74,13 @@ class Finding:
         return self.solution is not None
 
 
-def _told(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Convert a value of a diagnosis to types of JSON."""
     if isinstance(value, RejectedCandidate | Finding):
-        told = {f.name: _told(getattr(value, f.name)) for f in fields(value)}
-        return told | ({"certain": value.is_certain} if isinstance(value, Finding) else {})
+        values = {f.name: _json_value(getattr(value, f.name)) for f in fields(value)}
+        return values | ({"certain": value.is_certain} if isinstance(value, Finding) else {})
     if isinstance(value, tuple) and value and isinstance(value[0], Finding):
-        return [_told(finding) for finding in value]
+        return [_json_value(finding) for finding in value]
     return plain(value)
 
 
@@ -151,7 +151,7 @@ class Diagnosis:
         >>> json.loads(json.dumps(diagnosis.to_dict()))["remedy"]["cause"]
         'field of view'
         """
-        return {f.name: _told(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: _json_value(getattr(self, f.name)) for f in fields(self)}
 
     def __repr__(self) -> str:
         remedy = f", remedy: {self.remedy.cause}" if self.remedy else ""

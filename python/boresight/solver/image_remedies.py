@@ -269,8 +269,8 @@ def _is_better(solution: Solution, other: Solution) -> bool:
 
 def _likely_ratios(case: Case) -> Iterator[float]:
     """Ratios of a pixel's height to its width, the likeliest first."""
-    told = [ratio for ratio in (case.found.hints.pixel_ratio, _shape_ratio(case)) if ratio]
-    yield from (ratio for start in told for ratio in _around(start) if ratio != 1.0)
+    ratios = [ratio for ratio in (case.found.hints.pixel_ratio, _shape_ratio(case)) if ratio]
+    yield from (ratio for start in ratios for ratio in _around(start) if ratio != 1.0)
     for common in COMMON_RATIOS:
         yield from (common, 1 / common)
 

@@ -188,8 +188,8 @@ def _fisheye(case: Case, fov_deg: float | None) -> Finding | None:
     if len(case.stars) < FISHEYE_STARS:
         return None
     case.default_database(ALL_SKY_FOV_DEG)
-    asked = case.request._replace(database=None, fov_deg=fov_deg, options={})
-    for attempt in fisheyes(asked, case.image_shape):
+    request = case.request._replace(database=None, fov_deg=fov_deg, options={})
+    for attempt in fisheyes(request, case.image_shape):
         if not (left_ms := case.time_left_ms(FISHEYE_MS)):
             return None
         (bound,) = bounded([attempt], left_ms)

@@ -212,9 +212,9 @@ def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
     if hints.ra_deg is None or hints.dec_deg is None:
         return
     wrong = []
-    told = SkyCoord(hints.ra_deg, hints.dec_deg, unit="deg")
+    stated = SkyCoord(hints.ra_deg, hints.dec_deg, unit="deg")
     true = SkyCoord(solution.ra_deg, solution.dec_deg, unit="deg")
-    apart = float(told.separation(true).deg)
+    apart = float(stated.separation(true).deg)
     # Without a WCS, the position may be that of an object anywhere in the field.
     allowed = (WCS_OFF_SHARE if hints.wcs is not None else 0.5) * solution.fov_deg
     if apart > allowed:

@@ -134,7 +134,7 @@ class FitsFile:
         chunks = self._chunks(headers, appended, without or set())
         if self._compress is not None:
             chunks = iter([self._compress(b"".join(chunks))])
-        write_chunks(target, chunks, like=self.path)
+        write_chunks(target, chunks, permissions_of=self.path)
 
     def _chunks(
         self, headers: dict[int, Sequence[str]], appended: bytes, without: set[int]

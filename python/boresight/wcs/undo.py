@@ -64,7 +64,7 @@ def kept_hdu(changes: Iterable[Change], version: int) -> bytes:
     return block + data + bytes(-len(data) % len(fits_block([])))
 
 
-def _kept(file: FitsFile) -> list[int]:
+def _backup_hdus(file: FitsFile) -> list[int]:
     """Return the indices of the HDUs that keep cards, the newest last."""
     found = [i for i, hdu in enumerate(file.hdus) if hdu.header.get("EXTNAME") == KEPT]
     return sorted(found, key=lambda i: int(file.hdus[i].header.get("EXTVER", 1)))
@@ -72,7 +72,7 @@ def _kept(file: FitsFile) -> list[int]:
 
 def next_version(file: FitsFile) -> int:
     """EXTVER for the next extension that keeps cards."""
-    kept = _kept(file)
+    kept = _backup_hdus(file)
     return int(file.hdus[kept[-1]].header.get("EXTVER", 1)) + 1 if kept else 1
 
 
@@ -111,7 +111,7 @@ def undo(path: str | os.PathLike[str], *, copy: str | os.PathLike[str] | None = 
     See `write_wcs`.
     """
     with FitsFile(path) as file:
-        kept = _kept(file)
+        kept = _backup_hdus(file)
         if not kept:
             raise InputError(
                 f"path: {path} has no extension {KEPT}: no WCS was written into it, or by another "

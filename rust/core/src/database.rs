@@ -44,9 +44,9 @@ pub const REVISION: u32 = 1;
 /// Number of stars searched per star wanted, for an even distribution of stars. It exceeds 1 because some
 /// stars are not in the image. Where stars are twice as sparse as on average, a second, wider search is
 /// needed.
-const LOOK: f64 = 1.8;
+const SEARCH_MARGIN: f64 = 1.8;
 /// Factor by which every further search is wider.
-const LOOK_FURTHER: f64 = 3.0;
+const WIDENING: f64 = 3.0;
 
 /// Memory needed to make even a small database, bytes.
 const LEAST_BYTES: usize = 64 << 20;
@@ -70,7 +70,7 @@ pub struct Database {
     epoch: f64,
     sky: SkyGrid,
     ratios: RatioGrid,
-    of_hipparcos: OnceLock<bool>,
+    is_hipparcos: OnceLock<bool>,
 }
 
 impl Database {
@@ -103,7 +103,7 @@ impl Database {
         parameters.check().map_err(|error| Error::Format(format!("damaged database: {error}")))?;
         let sky = SkyGrid::with_bands(header.sky_bands as usize);
         let ratios = RatioGrid { coarse: header.ratio_coarse, fine: header.ratio_fine };
-        let database = Self { image, parameters, epoch, sky, ratios, of_hipparcos: OnceLock::new() };
+        let database = Self { image, parameters, epoch, sky, ratios, is_hipparcos: OnceLock::new() };
         database.check_sizes()?;
         Ok(database)
     }
@@ -168,7 +168,7 @@ impl Database {
             expected.is_some_and(|there| (there - Direction::from(*listed)).norm() < SAME_PLACE)
         };
         let recognised = || self.ids().iter().zip(self.directions()).take(RECOGNISED_BY).all(same);
-        self.of_hipparcos.get_or_init(recognised).then_some(known)
+        self.is_hipparcos.get_or_init(recognised).then_some(known)
     }
 
     /// Magnitudes, ascending.
@@ -212,7 +212,7 @@ impl Database {
         out: &mut Vec<(u32, T)>,
     ) {
         let share = (radius.min(std::f64::consts::PI) / 2.0).sin().powi(2); // of the sky
-        let mut end = LOOK * limit as f64 / share;
+        let mut end = SEARCH_MARGIN * limit as f64 / share;
         let (begin, stars) = (out.len(), self.num_stars() as u32);
         loop {
             out.truncate(begin);
@@ -224,7 +224,7 @@ impl Database {
             if out.len() - begin >= limit || end >= f64::from(stars) {
                 break;
             }
-            end *= LOOK_FURTHER;
+            end *= WIDENING;
         }
         if out.len() - begin > limit {
             out[begin..].select_nth_unstable_by_key(limit, |(star, _)| *star);

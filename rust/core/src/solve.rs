@@ -307,11 +307,11 @@ impl Budget<'_> {
             return Ok(Some(Status::WorkBound));
         }
         self.patterns += 1;
-        if self.patterns.is_multiple_of(CLOCK_INTERVAL) { self.look() } else { Ok(None) }
+        if self.patterns.is_multiple_of(CLOCK_INTERVAL) { self.check() } else { Ok(None) }
     }
 
     /// Checks the monitor and the clock; returns the reason to stop, if there is one.
-    fn look(&self) -> Result<Option<Status>> {
+    fn check(&self) -> Result<Option<Status>> {
         checkpoint(self.monitor)?;
         let late = self.timeout.is_some_and(|limit| self.started.elapsed() > limit);
         Ok(late.then_some(Status::Timeout))

@@ -46,7 +46,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     prefix.push(name);
     prefix.push(".");
     if let Some(mut file) = nameless(folder) {
-        hold(&file);
+        lock(&file);
         write(&mut file)?;
         file.sync_all()?;
         return link(&file, folder, &prefix)?.persist(path).map_err(|error| error.error);
@@ -56,7 +56,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     #[cfg(unix)] // Permissions of any new file; the umask applies to them.
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
-    hold(file.as_file());
+    lock(file.as_file());
     write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path).map(drop).map_err(|error| error.error)
@@ -70,7 +70,7 @@ const NEW: Duration = Duration::from_secs(10);
 
 /// Locks a temporary file while it is written. The lock ends with the process, whatever ends it. A file
 /// system without locks leaves the file unlocked.
-fn hold(file: &File) {
+fn lock(file: &File) {
     #[cfg(unix)] // On other systems, a locked file cannot be renamed.
     let _ = file.try_lock();
     #[cfg(not(unix))]

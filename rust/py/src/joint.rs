@@ -93,7 +93,7 @@ pub(crate) struct DeviceValues<'py> {
     at: PyReadonlyArray2<'py, f64>,
     gradient: PyReadonlyArray2<'py, f64>,
     own: Vec<TermValues>,
-    bends: Vec<bool>,
+    has_own_terms: Vec<bool>,
     own_prior: f64,
 }
 
@@ -143,14 +143,14 @@ pub(crate) fn solve_joint<'py>(
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
     let places = rows("places", &values.places)?;
     let (terms, on_device) = (terms_of(&values.device.terms), values.device.places()?);
-    let (own, bends) = (terms_of(&values.device.own), &values.device.bends);
+    let (own, has_own_terms) = (terms_of(&values.device.own), &values.device.has_own_terms);
     let own_prior = values.device.own_prior;
     let (motion, epochs) = (values.motion()?, values.epochs()?);
     let motions = Motions { motion, epochs: &epochs };
     let colors = column("colors", &values.colors)?;
     let with_covariances = values.covariances;
     let found = run(py, progress, |monitor| {
-        let device = Device { terms: &terms, places: &on_device, own: &own, bends, own_prior };
+        let device = Device { terms: &terms, places: &on_device, own: &own, has_own_terms, own_prior };
         let starts = &starts;
         JointProblem {
             detections,
@@ -169,28 +169,28 @@ pub(crate) fn solve_joint<'py>(
     })?;
     let matrices: Vec<f64> = found.maps.iter().flat_map(|(m, _)| m.concat()).collect();
     let shifts: Vec<[f64; 2]> = found.maps.iter().map(|map| map.1).collect();
-    let told = PyDict::new(py);
-    told.set_item("matrices", PyArray1::from_vec(py, matrices).reshape([shifts.len(), 2, 2])?)?;
-    told.set_item("shifts", from_rows(py, &shifts)?)?;
-    told.set_item("device", found.device)?;
-    told.set_item("chromatic", from_rows(py, &found.chromatic)?)?;
+    let result = PyDict::new(py);
+    result.set_item("matrices", PyArray1::from_vec(py, matrices).reshape([shifts.len(), 2, 2])?)?;
+    result.set_item("shifts", from_rows(py, &shifts)?)?;
+    result.set_item("device", found.device)?;
+    result.set_item("chromatic", from_rows(py, &found.chromatic)?)?;
     for (name, values) in [("objects", found.objects), ("variances", found.variances)] {
         let shape = [values.len() / motion.parameters(), motion.parameters()];
-        told.set_item(name, PyArray1::from_vec(py, values).reshape(shape)?)?;
+        result.set_item(name, PyArray1::from_vec(py, values).reshape(shape)?)?;
     }
     let covariances: Vec<f64> = found.covariances.iter().flat_map(|m| m.iter().copied()).collect();
     let side = 6 + own.len();
     let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), side, side])?;
-    let bends = PyArray1::from_vec(py, found.own.concat()).reshape([found.own.len(), own.len()])?;
-    told.set_item("bends", bends)?;
-    told.set_item("covariances", covariances)?;
+    let own_terms = PyArray1::from_vec(py, found.own.concat()).reshape([found.own.len(), own.len()])?;
+    result.set_item("own_terms", own_terms)?;
+    result.set_item("covariances", covariances)?;
     let residuals =
         PyArray1::from_vec(py, found.residuals.into_flattened()).reshape([detections.len(), 2])?;
-    told.set_item("residuals", residuals)?;
-    told.set_item("share", PyArray1::from_vec(py, found.freedom))?;
-    told.set_item("undetermined", found.undetermined)?;
-    told.set_item("undetermined_terms", found.undetermined_terms)?;
-    Ok(told)
+    result.set_item("residuals", residuals)?;
+    result.set_item("share", PyArray1::from_vec(py, found.freedom))?;
+    result.set_item("undetermined", found.undetermined)?;
+    result.set_item("undetermined_terms", found.undetermined_terms)?;
+    Ok(result)
 }
 
 /// Remaining differences between each two images: the numbers of the images, the number of their objects, the

@@ -30,34 +30,34 @@ impl Stop {
     }
 
     /// Makes the later work of the calling thread end with `KeyboardInterrupt` when `set` is called.
-    fn hear(&self) {
-        HEARD.set(Some(self.flag.clone()));
+    fn attach(&self) {
+        STOP_FLAG.set(Some(self.flag.clone()));
     }
 
-    /// Stops the work of all threads that called `hear`.
+    /// Stops the work of all threads that called `attach`.
     fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
 }
 
 thread_local! {
-    static HEARD: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+    static STOP_FLAG: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
 /// The flag that stops the work of the calling thread, if there is one.
-struct Ear(Option<Arc<AtomicBool>>);
+struct StopFlag(Option<Arc<AtomicBool>>);
 
-impl Ear {
+impl StopFlag {
     fn of_this_thread() -> Self {
-        Self(HEARD.with_borrow(Clone::clone))
+        Self(STOP_FLAG.with_borrow(Clone::clone))
     }
 
-    fn hears(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.0.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     fn check(&self) -> PyResult<()> {
-        if self.hears() { Err(PyKeyboardInterrupt::new_err(())) } else { Ok(()) }
+        if self.is_set() { Err(PyKeyboardInterrupt::new_err(())) } else { Ok(()) }
     }
 }
 
@@ -78,7 +78,7 @@ impl Limit {
         Duration::from_millis(self.ms).saturating_sub(self.started.elapsed())
     }
 
-    fn next_look(self) -> Duration {
+    fn until_next_check(self) -> Duration {
         POLL_INTERVAL.min(self.left())
     }
 
@@ -96,7 +96,7 @@ impl Limit {
 pub(crate) struct SignalMonitor {
     started: Instant,
     next_ms: AtomicU64,
-    ear: Ear,
+    stop: StopFlag,
 }
 
 impl SignalMonitor {
@@ -104,14 +104,14 @@ impl SignalMonitor {
         Self {
             started: Instant::now(),
             next_ms: AtomicU64::new(POLL_INTERVAL.as_millis() as u64),
-            ear: Ear::of_this_thread(),
+            stop: StopFlag::of_this_thread(),
         }
     }
 }
 
 impl Monitor for SignalMonitor {
     fn cancelled(&self) -> bool {
-        if self.ear.hears() {
+        if self.stop.is_set() {
             return true;
         }
         let now = self.started.elapsed().as_millis() as u64;
@@ -158,21 +158,21 @@ pub(crate) fn watch<T: Send>(
 ) -> PyResult<T> {
     let shared = Shared::default();
     let mut raised = None;
-    let ear = Ear::of_this_thread();
-    let look = || limit.map_or(Ok(()), Limit::check).and_then(|()| ear.check());
-    look()?;
+    let stop = StopFlag::of_this_thread();
+    let check = || limit.map_or(Ok(()), Limit::check).and_then(|()| stop.check());
+    check()?;
     let outcome = parallel::pool().in_place_scope(|scope| {
         let (done, finished) = channel();
         let shared = &shared;
         scope.spawn(move |_| drop(done.send(work(shared))));
         loop {
             // After a stop was requested, only the end of the work is awaited.
-            let next_look = limit.filter(|_| raised.is_none()).map_or(POLL_INTERVAL, Limit::next_look);
-            match finished.recv_timeout(next_look) {
+            let wait = limit.filter(|_| raised.is_none()).map_or(POLL_INTERVAL, Limit::until_next_check);
+            match finished.recv_timeout(wait) {
                 Ok(outcome) => return outcome,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) if raised.is_none() => {
-                    if let Err(error) = look().and_then(|()| poll(shared, progress)) {
+                    if let Err(error) = check().and_then(|()| poll(shared, progress)) {
                         raised = Some(error);
                         shared.cancelled.store(true, Ordering::Relaxed);
                     }

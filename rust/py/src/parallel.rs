@@ -59,8 +59,8 @@ pub(crate) fn pool() -> &'static ThreadPool {
 }
 
 fn build(asked: usize) -> ThreadPool {
-    let told = || LIMITS.iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
-    let limit = if asked > 0 { Some(asked) } else { told() };
+    let from_environment = || LIMITS.iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
+    let limit = if asked > 0 { Some(asked) } else { from_environment() };
     let build = |threads| {
         ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("boresight-{k}")).build()
     };

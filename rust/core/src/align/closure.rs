@@ -56,13 +56,13 @@ pub fn closures(
             }
         }
     }
-    let told = |(k, [count, x, y, squares]): (usize, &[f64; 4])| Closure {
+    let closure = |(k, [count, x, y, squares]): (usize, &[f64; 4])| Closure {
         images: [k / images, k % images],
         objects: *count as usize,
         mean: [x / count, y / count],
         error: (squares / count / 2.0 / count).sqrt(),
     };
-    Ok(sums.iter().enumerate().filter(|(_, sums)| sums[0] > 0.0).map(told).collect())
+    Ok(sums.iter().enumerate().filter(|(_, sums)| sums[0] > 0.0).map(closure).collect())
 }
 
 #[cfg(test)]

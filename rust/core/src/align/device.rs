@@ -48,10 +48,10 @@ pub struct Device<'a> {
     pub terms: &'a [Term],
     /// Position of each detection on its detector; may be empty without terms.
     pub places: &'a [Place],
-    /// Own terms, for which every exposure that bends has separate parameters.
+    /// Own terms, for which an exposure has separate parameters if `has_own_terms` is true for it.
     pub own: &'a [Term],
-    /// Whether each exposure bends, that is, has own terms; may be empty if none does.
-    pub bends: &'a [bool],
+    /// Whether each exposure has own terms; may be empty if none does.
+    pub has_own_terms: &'a [bool],
     /// Inverse variance of the parameters of own terms about 0. With it, distortion common to all exposures
     /// goes to the shared terms.
     pub own_prior: f64,
@@ -68,8 +68,8 @@ impl Device<'_> {
         let any = !(self.terms.is_empty() && self.own.is_empty());
         if any && self.places.len() != detections {
             Some("not every detection has a place on a detector")
-        } else if self.own.len() > MOST_OWN || ![0, exposures].contains(&self.bends.len()) {
-            Some("an exposure has more than 6 own terms, or their flags are not one per exposure")
+        } else if self.own.len() > MOST_OWN || ![0, exposures].contains(&self.has_own_terms.len()) {
+            Some("an exposure has more than 6 own terms, or `has_own_terms` is not one per exposure")
         } else if !(self.own_prior >= 0.0 && self.own_prior.is_finite()) {
             Some("the prior of the exposures' own terms is negative")
         } else if !self.places.iter().all(finite) {
@@ -94,16 +94,16 @@ impl Device<'_> {
         self.displace(self.terms, detection, call);
     }
 
-    /// Calls `call` in the same way with the own terms of an exposure, if it bends.
+    /// Calls `call` in the same way with the own terms of an exposure, if it has any.
     pub fn for_each_own(&self, detection: usize, exposure: usize, call: impl FnMut(usize, Point)) {
-        if self.bends(exposure) {
+        if self.has_own_terms(exposure) {
             self.displace(self.own, detection, call);
         }
     }
 
     /// Whether an exposure has own terms.
-    pub(super) fn bends(&self, exposure: usize) -> bool {
-        self.bends.get(exposure).copied().unwrap_or(false)
+    pub(super) fn has_own_terms(&self, exposure: usize) -> bool {
+        self.has_own_terms.get(exposure).copied().unwrap_or(false)
     }
 
     fn displace(&self, terms: &[Term], detection: usize, mut call: impl FnMut(usize, Point)) {
@@ -158,7 +158,7 @@ mod tests {
             terms: &[term(0), term(1)],
             places: &[place],
             own: &own,
-            bends: &[false, true],
+            has_own_terms: &[false, true],
             own_prior: 0.0,
         };
         let mut found = Vec::new();

@@ -125,7 +125,7 @@ pub struct Registration {
     /// Reference points within the rectangle of the transformed sources that have no pair.
     pub missed: Vec<usize>,
     /// Indices of the sources that remain after close sources are merged.
-    apart: Vec<usize>,
+    kept_sources: Vec<usize>,
 }
 
 impl Registration {
@@ -141,7 +141,7 @@ impl Registration {
             clear: false,
             possible: 0,
             missed: Vec::new(),
-            apart: Vec::new(),
+            kept_sources: Vec::new(),
         }
     }
 }
@@ -219,7 +219,7 @@ pub fn register(
             best = Registration { log_false_alarm: best.log_false_alarm, ..found };
         }
     }
-    best.apart = plane.of_image;
+    best.kept_sources = plane.of_image;
     Ok(finish(best, image, reference, options))
 }
 
@@ -273,7 +273,7 @@ pub fn join(
 ) -> Registration {
     let Some(fit) = &found.fit else { return found };
     let mut free = vec![false; image.points.len()];
-    found.apart.iter().for_each(|&i| free[i] = true);
+    found.kept_sources.iter().for_each(|&i| free[i] = true);
     found.pairs.iter().for_each(|&[i, _]| free[i] = false);
     let others = Sources {
         points: &reference.points[first..],

@@ -9,7 +9,7 @@ use crate::lsq::robust::{CAUCHY_TUNING, planar_scale};
 pub(super) const LOWEST_ORDER: usize = 2;
 /// Number of orders in a row without improvement after which the search still continues. A lens that is
 /// nearly symmetric about the image centre has odd terms only.
-const MAX_IN_VAIN: usize = 1;
+const MAX_ORDERS_WITHOUT_GAIN: usize = 1;
 /// Number of standard errors by which a model with more parameters must be better.
 const SIGNIFICANCE: f64 = 2.0;
 /// Smallest number of star coordinates per parameter, attitudes included, of a model that can be chosen. With
@@ -147,7 +147,7 @@ fn best_of<F: Fitted>(
     let mut best: Option<(Model, F)> = None;
     // The last model that was tried, if it is not the best.
     let mut last: Option<F> = None;
-    let mut in_vain = 0;
+    let mut without_gain = 0;
     for &model in group {
         let start = last.as_ref().or(best.as_ref().map(|(_, best)| best));
         let found = match fit(model, start) {
@@ -161,12 +161,12 @@ fn best_of<F: Fitted>(
             Some((_, best)) => improves(&found, best),
         };
         if better {
-            (best, last, in_vain) = (Some((model, found)), None, 0);
+            (best, last, without_gain) = (Some((model, found)), None, 0);
         } else {
-            in_vain += 1;
+            without_gain += 1;
             last = Some(found);
         }
-        if in_vain > MAX_IN_VAIN {
+        if without_gain > MAX_ORDERS_WITHOUT_GAIN {
             break;
         }
     }

@@ -143,7 +143,7 @@ fn first_placements(given: &[Given<'_>], sizes: &[[u32; 2]]) -> Result<Vec<Place
     while let Some(open) = (0..sizes.len()).find(|&d| found[d].is_none()) {
         let next: Vec<(usize, Placement)> = (open..sizes.len())
             .filter(|&d| found[d].is_none())
-            .filter_map(|d| Some((d, beside(given, d, sizes[d], &found)?)))
+            .filter_map(|d| Some((d, median_placement(given, d, sizes[d], &found)?)))
             .collect();
         if next.is_empty() {
             return Err(alone(open));
@@ -158,7 +158,7 @@ fn first_placements(given: &[Given<'_>], sizes: &[[u32; 2]]) -> Result<Vec<Place
 /// Median placement of a detector, over its exposures with a placed detector.
 ///
 /// Only exposures with the first such detector are used, so that all compare with the same one.
-fn beside(
+fn median_placement(
     given: &[Given<'_>],
     detector: usize,
     size: [u32; 2],
@@ -170,10 +170,10 @@ fn beside(
             let find = |d: usize| exposure.iter().find(|(k, _)| *k == d).map(|(_, matches)| *matches);
             relative(find(detector)?, size, find(other)?, &known)
         };
-        let told: Vec<Placement> = given.iter().filter_map(pair).collect();
-        let first = told.first()?;
+        let placed: Vec<Placement> = given.iter().filter_map(pair).collect();
+        let first = placed.first()?;
         let middle =
-            |value: &dyn Fn(&Placement) -> f64| median(&mut told.iter().map(value).collect::<Vec<_>>());
+            |value: &dyn Fn(&Placement) -> f64| median(&mut placed.iter().map(value).collect::<Vec<_>>());
         // Angles relative to the first one, so that none is a whole turn off.
         let turned = |p: &Placement| {
             let (sin, cos) = (p.rotation() - first.rotation()).sin_cos();

@@ -22,11 +22,11 @@ const MIN_STARS_PER_CELL: usize = 20;
 const MAX_CELLS_PER_SIDE: usize = 12;
 /// Initial limit of the scale of a cell, in units of the overall scale. Where a model is too stiff, its
 /// residuals are a few times the noise; where they are larger, most matches of the cell are wrong.
-const MAX_LOCAL_EXCESS: f64 = 5.0;
+const FIRST_MAX_RATIO: f64 = 5.0;
 /// Factor by which the limit is lowered in each round of clipping.
 const TIGHTENING: f64 = 0.8;
 /// Lowest limit. It allows for star images that are worse in the corners.
-const LEAST_LOCAL_EXCESS: f64 = 2.0;
+const LAST_MAX_RATIO: f64 = 2.0;
 /// Scales below this many pixels are rounding errors.
 pub(super) const SMALLEST_SCALE: f64 = 1e-8;
 
@@ -35,7 +35,7 @@ pub(super) struct Cells {
     count: usize,
     cell: Vec<Vec<usize>>,
     /// Limit of the scale of a cell, in units of the overall scale.
-    excess: f64,
+    max_ratio: f64,
 }
 
 /// Standard deviation of the residuals per axis.
@@ -60,12 +60,12 @@ impl Cells {
             let cell = |[x, y]: Point| index(y, image_size[1]) * side + index(x, image_size[0]);
             frame.points(rig).map(cell).collect()
         };
-        Self { count: side * side, cell: frames.iter().map(cell).collect(), excess: MAX_LOCAL_EXCESS }
+        Self { count: side * side, cell: frames.iter().map(cell).collect(), max_ratio: FIRST_MAX_RATIO }
     }
 
     /// Lowers the limit of the scales of cells.
     pub(super) fn tighten(&mut self) {
-        self.excess = (TIGHTENING * self.excess).max(LEAST_LOCAL_EXCESS);
+        self.max_ratio = (TIGHTENING * self.max_ratio).max(LAST_MAX_RATIO);
     }
 
     /// Measures the scales from the residual lengths of the frames that are not rejected.
@@ -85,7 +85,7 @@ impl Cells {
                 if part.len() < MIN_STARS_PER_CELL {
                     overall
                 } else {
-                    planar_scale(part).clamp(overall, self.excess * overall)
+                    planar_scale(part).clamp(overall, self.max_ratio * overall)
                 }
             })
             .collect();
@@ -161,12 +161,12 @@ mod tests {
         let mut cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
         let misses = [Misses { lengths, ..Misses::default() }];
         let scales = cells.scales(&misses, &[None]);
-        assert_eq!(cells.at(&scales, 0, 0), MAX_LOCAL_EXCESS * scales.overall);
+        assert_eq!(cells.at(&scales, 0, 0), FIRST_MAX_RATIO * scales.overall);
         for _ in 0..20 {
             cells.tighten();
         }
         let scales = cells.scales(&misses, &[None]);
-        assert_eq!(cells.at(&scales, 0, 0), LEAST_LOCAL_EXCESS * scales.overall);
+        assert_eq!(cells.at(&scales, 0, 0), LAST_MAX_RATIO * scales.overall);
     }
 
     #[test]

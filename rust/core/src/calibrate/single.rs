@@ -31,14 +31,14 @@ const FOLDS: usize = 5;
 /// Maximum steps of a fit, reweighting included. A start at a pinhole needs most of them.
 const STEPS: usize = 6;
 /// Order of the polynomial that approximates a lens of another form.
-const NEARLY: usize = 5;
+const APPROXIMATION_ORDER: usize = 5;
 /// Orders of the polynomials whose equations are set up to choose a model. The next order is set up only when
 /// a model has more parameters than the present equations: few lenses need the highest order, whose equations
 /// are the largest.
-const CHOICES: [usize; 3] = [NEARLY, 7, MAX_ORDER];
+const CHOICES: [usize; 3] = [APPROXIMATION_ORDER, 7, MAX_ORDER];
 /// Maximum number of stars used to fit a lens of one form to a lens of another form. This fit has no noise,
 /// so few stars are enough.
-const IMITATED: usize = 64;
+const APPROXIMATION_STARS: usize = 64;
 /// Maximum steps of the last stage of a radial fit, which is not linear.
 const RADIAL_STEPS: usize = 12;
 /// A fit ends when a step lowers the sum of squares by less than this fraction. The remaining error is then a
@@ -115,7 +115,7 @@ impl SingleFrame {
     }
 
     /// Fits a model, from a camera that is nearly right, well enough to predict where other stars are.
-    pub(crate) fn lead(&self, model: Model, start: &View) -> Option<View> {
+    pub(crate) fn fit_nearly(&self, model: Model, start: &View) -> Option<View> {
         self.fit(model, start, LEADING)
     }
 
@@ -151,7 +151,7 @@ impl SingleFrame {
             return Some(View { camera: raised, attitude: *attitude });
         }
         if *camera.distortion() != Distortion::None {
-            return self.imitated(model, start);
+            return self.approximated(model, start);
         }
         let camera = start::undistorted(camera, model).ok()?;
         let seen = self.frame.pixels.iter().map(|&pixel| camera.pixel_to_direction(pixel));
@@ -161,8 +161,8 @@ impl SingleFrame {
     }
 
     /// A lens of the model's form that sees the same directions as another lens where the stars are.
-    fn imitated(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
-        let some = self.frame.pixels.iter().copied().step_by(self.len().div_ceil(IMITATED).max(1));
+    fn approximated(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
+        let some = self.frame.pixels.iter().copied().step_by(self.len().div_ceil(APPROXIMATION_STARS).max(1));
         let pairs = some.map(|pixel| (pixel, camera.pixel_to_direction(pixel)));
         let pairs = pairs.filter(|(_, seen)| seen.z.is_finite());
         let (pixels, sky): (Vec<Point>, Vec<Direction>) =
@@ -189,8 +189,9 @@ impl SingleFrame {
         let highest = self.highest_order(highest).ok_or_else(few)?;
         let choices = CHOICES.map(|order| Model::Polynomial { order: order.min(highest) });
         let choices = choices.map(|model| (model, Parameters::of(model)));
-        let (nearly, parameters) = &choices[0];
-        let mut polynomials = Choice::new(self, parameters, self.polynomial(*nearly, start).ok_or_else(few)?);
+        let (approximation, parameters) = &choices[0];
+        let mut polynomials =
+            Choice::new(self, parameters, self.polynomial(*approximation, start).ok_or_else(few)?);
         let mut radial = None;
         let model = choose(groups, |model, _| match model {
             _ if !self.bears(model) => Err(few()),

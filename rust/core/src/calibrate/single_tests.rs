@@ -43,8 +43,8 @@ fn a_lens_of_one_form_is_fitted_to_one_of_another() {
     let lens = RadialDistortion::new([-0.02, 0.002, 0.0, 0.0], [0.0; 2], 500.0).unwrap();
     let camera = pinhole(&truth).camera.with_optical_center([560.0, 400.0]);
     let radial = View { camera: camera.with_distortion(Distortion::Radial(lens)), ..truth };
-    let polynomial = stars.imitated(Model::Polynomial { order: 5 }, &radial).unwrap();
-    let back = stars.imitated(Model::Radial, &polynomial).unwrap();
+    let polynomial = stars.approximated(Model::Polynomial { order: 5 }, &radial).unwrap();
+    let back = stars.approximated(Model::Radial, &polynomial).unwrap();
     for &pixel in &stars.frame.pixels {
         let [expected, there, back] = [&radial, &polynomial, &back]
             .map(|view| view.attitude.to_sky(&view.camera.pixel_to_direction(pixel)));

@@ -277,7 +277,7 @@ fn detect(
     if options.fast {
         // Fast detection searches the frame for defects only if enough of the peaks are defects.
         let found = detector.detect(image, background, sigma, threshold, binned, None);
-        if !sharp::are_among(image, background, &found.peaks, sharpness) {
+        if !sharp::many_among_peaks(image, background, &found.peaks, sharpness) {
             return found.defects.clone();
         }
     }
@@ -299,10 +299,10 @@ fn detect_brightest(
     if !detector.detect_highest(image, background, sigma, threshold, most + most / SPARE) {
         return None;
     }
-    let defects = Arc::new(sharp::among(image, background, &detector.detection().peaks, sharpness));
+    let defects = Arc::new(sharp::among_peaks(image, background, &detector.detection().peaks, sharpness));
     let image = &image.without(defects.clone());
     if !options.fast || !defects.is_empty() {
-        detector.look_closely(image, background, sigma, threshold);
+        detector.refine_unbinned(image, background, sigma, threshold);
     }
     let detection = detector.detection();
     let frame = Frame { image, background, detection, options, saturation: f32::INFINITY };

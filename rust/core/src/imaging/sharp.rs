@@ -19,7 +19,7 @@ use crate::simd::{Work, vectorized};
 
 /// A pixel is tested if it is higher than an adjacent one by this many sigmas. A lower one would hardly be
 /// detected.
-const LOOK_SIGMAS: f32 = 6.0;
+const MIN_STEP_SIGMAS: f32 = 6.0;
 /// The neighbours of a defect must be darker than those of a star of any width, by this many standard errors.
 const ALONE_SIGMAS: f32 = 2.0;
 /// Number of the highest neighbours that this test excludes, because hot pixels come in pairs.
@@ -28,7 +28,7 @@ const PAIRED: usize = 1;
 const SPARED_BIAS: f32 = 0.2;
 /// Factor of the first test, of three of the four nearest neighbours: they may have all the light of seven
 /// neighbours.
-const NEAREST: f32 = 7.0;
+const PRETEST_FACTOR: f32 = 7.0;
 /// Least number of good neighbours for a decision.
 const MIN_NEIGHBOURS: usize = 5;
 /// Number of peaks that are sampled to decide whether the whole frame is searched for defects.
@@ -97,15 +97,20 @@ pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows:
 }
 
 /// Whether so many of the peaks are defects that a search of the whole frame pays.
-pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> bool {
+pub(crate) fn many_among_peaks(
+    image: &Image<'_>,
+    background: &Background,
+    peaks: &[Peak],
+    limit: f64,
+) -> bool {
     let sample = peaks.iter().step_by(peaks.len().div_ceil(SAMPLED_PEAKS).max(1));
-    let looked_at = sample.len();
+    let sampled = sample.len();
     let alone = sample.filter(|peak| lone_near(image, background, peak, (1.0 - limit) as f32).is_some());
-    alone.count() as f64 > DEFECTIVE_PEAKS * looked_at as f64
+    alone.count() as f64 > DEFECTIVE_PEAKS * sampled as f64
 }
 
 /// The defects among the peaks, at most one per peak.
-pub(crate) fn among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> Defects {
+pub(crate) fn among_peaks(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> Defects {
     let least = (1.0 - limit) as f32;
     let mut lone: Vec<Defect> =
         peaks.par_iter().filter_map(|peak| lone_near(image, background, peak, least)).collect();
@@ -180,7 +185,7 @@ impl Work for Search<'_> {
                 let end = (start + SPAN).min(width);
                 let middle = [(start + end) as f32 / 2.0, y as f32];
                 let noise = self.background.noise.at(middle[0], middle[1]);
-                let step = LOOK_SIGMAS * noise;
+                let step = MIN_STEP_SIGMAS * noise;
                 // The level, calculated only if a pixel stands out.
                 let mut known = None;
                 for word in (start..end).step_by(WORD) {
@@ -190,7 +195,7 @@ impl Work for Search<'_> {
                     if (0..WORD).fold(false, |any, k| any | stands_out(k)) {
                         let level =
                             *known.get_or_insert_with(|| self.background.level.at(middle[0], middle[1]));
-                        self.look([word, y], part, level, noise, &mut found);
+                        self.search_word([word, y], part, level, noise, &mut found);
                     }
                 }
             }
@@ -203,7 +208,7 @@ impl Search<'_> {
     /// Adds the pixels that stand out alone among [`WORD`] pixels of row `y` from column `x` on; `part`
     /// begins one pixel earlier.
     #[inline(always)]
-    fn look(&self, [x, y]: [usize; 2], part: &[f32], level: f32, noise: f32, found: &mut Vec<Defect>) {
+    fn search_word(&self, [x, y]: [usize; 2], part: &[f32], level: f32, noise: f32, found: &mut Vec<Defect>) {
         let (left, right) = (x.saturating_sub(1), (x + WORD + 1).min(self.image.width()));
         let first = usize::from(x == 0);
         let mut rows = [[f32::NAN; WORD + 2]; 3];
@@ -219,7 +224,7 @@ impl Search<'_> {
             *v = if v.is_nan() { level } else { *v };
         }
         let [above, row, below] = &known;
-        let step = LOOK_SIGMAS * noise;
+        let step = MIN_STEP_SIGMAS * noise;
         let mut dark = [false; WORD];
         let mut any = false;
         for k in 0..WORD {
@@ -229,9 +234,9 @@ impl Search<'_> {
             let (ab, cd) = (if a > b { a } else { b }, if c > d { c } else { d });
             let brightest = if ab > cd { ab } else { cd };
             let three = a + b + c + d - brightest - 3.0 * level;
-            let beside = (v - a > step) | (v - b > step);
-            let across = (v - c > step) | (v - d > step);
-            dark[k] = beside & across & (three < NEAREST * self.least * (v - level) + step);
+            let horizontal = (v - a > step) | (v - b > step);
+            let vertical = (v - c > step) | (v - d > step);
+            dark[k] = horizontal & vertical & (three < PRETEST_FACTOR * self.least * (v - level) + step);
             any |= dark[k];
         }
         if any {

@@ -46,7 +46,7 @@ impl CellStar {
 }
 
 /// Largest error, in single precision, of a squared chord that is about as large as `square`.
-fn hair(square: f64) -> f64 {
+fn chord_error(square: f64) -> f64 {
     SINGLE_PRECISION * (square.sqrt() + SINGLE_PRECISION) * 4.0
 }
 
@@ -226,7 +226,7 @@ impl CellView<'_> {
     /// `directions` are those from which the cells were made. Damaged cells lose stars but do no other harm.
     pub fn cone(&self, directions: &[[f64; 3]], center: &Direction, radius: f64, out: &mut Vec<u32>) {
         let limit = chord(radius.min(PI)).powi(2);
-        let inside = (limit - hair(limit)) as f32;
+        let inside = (limit - chord_error(limit)) as f32;
         let exactly_inside = |star: u32| {
             let distance = |v: &[f64; 3]| (Direction::from(*v) - center).norm_squared();
             directions.get(star as usize).is_some_and(|v| distance(v) <= limit)
@@ -254,7 +254,7 @@ impl CellView<'_> {
             return;
         }
         let limit = chord(radius.min(PI)).powi(2);
-        let outside = (limit + hair(limit)) as f32;
+        let outside = (limit + chord_error(limit)) as f32;
         let c = [center.x as f32, center.y as f32, center.z as f32];
         let distance = |entry: &CellStar| {
             let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];

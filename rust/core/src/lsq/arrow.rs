@@ -179,7 +179,7 @@ impl System for Arrow {
         0.5 * self.slopes(delta).into_iter().map(f64::abs).fold(0.0, f64::max)
     }
 
-    fn matters_to_few(&self, delta: &DVector<f64>, limit: f64, few: f64) -> bool {
+    fn moves_few_groups(&self, delta: &DVector<f64>, limit: f64, few: f64) -> bool {
         let mut slopes = self.slopes(delta);
         let shared = slopes.pop().map_or(0.0, f64::abs);
         let moving = slopes.iter().map(|slope| slope.abs()).filter(|slope| 0.5 * slope > limit);

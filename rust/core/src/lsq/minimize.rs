@@ -29,7 +29,7 @@ pub struct Options {
     /// The fit ends without convergence when an undamped step matters to at most this fraction of the groups
     /// of parameters. It is better to fit these groups separately than to take further steps of all
     /// parameters.
-    pub leave_few: f64,
+    pub separate_fraction: f64,
 }
 
 impl Default for Options {
@@ -40,7 +40,7 @@ impl Default for Options {
             resolution: 1e-9,
             first_damping: 1e-6,
             shorten: false,
-            leave_few: 0.0,
+            separate_fraction: 0.0,
         }
     }
 }
@@ -55,7 +55,7 @@ pub struct Outcome<S> {
     /// Number of steps tried.
     pub iterations: usize,
     /// False when the steps ran out, when none helped although the gradient is not zero, or when
-    /// [`Options::leave_few`] ended the fit.
+    /// [`Options::separate_fraction`] ended the fit.
     pub converged: bool,
 }
 
@@ -103,8 +103,8 @@ pub fn minimize_watched<P: Problem, E>(
             let negligible = |promised: f64| promised <= limit;
             let at_rest = negligible(promised) || negligible(system.largest_decrease(&delta));
             best.converged = damping < 1.0 && at_rest;
-            let alone = !at_rest && damping == 0.0 && options.leave_few > 0.0;
-            if alone && system.matters_to_few(&delta, limit, options.leave_few) {
+            let alone = !at_rest && damping == 0.0 && options.separate_fraction > 0.0;
+            if alone && system.moves_few_groups(&delta, limit, options.separate_fraction) {
                 problem.keep(&best.state, system);
                 return Ok(best);
             }
@@ -236,7 +236,7 @@ mod tests {
             self.0.decrease(delta)
         }
 
-        fn matters_to_few(&self, delta: &DVector<f64>, limit: f64, few: f64) -> bool {
+        fn moves_few_groups(&self, delta: &DVector<f64>, limit: f64, few: f64) -> bool {
             let gains = self.0.gradient().iter().zip(delta.iter()).map(|(g, d)| 0.5 * (g * d).abs());
             gains.filter(|gain| *gain > limit).count() as f64 <= few * delta.len() as f64
         }
@@ -273,9 +273,10 @@ mod tests {
     fn it_leaves_what_matters_to_few() {
         let start = [0.97, 0.97, 0.97, 0.97];
         // The predicted decrease is 4.5 by the first parameter and 0.00045 by each of the others.
-        for (resolution, leave_few, left) in [(0.1, 0.3, true), (0.1, 0.2, false), (0.01, 0.3, false)] {
+        for (resolution, separate_fraction, left) in [(0.1, 0.3, true), (0.1, 0.2, false), (0.01, 0.3, false)]
+        {
             let problem = Separate(std::cell::Cell::new(0));
-            let options = Options { resolution, leave_few, ..Options::default() };
+            let options = Options { resolution, separate_fraction, ..Options::default() };
             let outcome = minimize(&problem, start, &options);
             assert_eq!((!outcome.converged, outcome.state == start), (left, left));
             assert_eq!(problem.0.get(), usize::from(left));

@@ -52,7 +52,7 @@ pub trait System {
 
     /// Whether a step gains more than a limit for at most this fraction of the groups of parameters, and
     /// these groups gain more by it than the shared parameters.
-    fn matters_to_few(&self, _: &DVector<f64>, _: f64, _: f64) -> bool {
+    fn moves_few_groups(&self, _: &DVector<f64>, _: f64, _: f64) -> bool {
         false
     }
 }

@@ -22,7 +22,7 @@ use crate::lsq::{self, Problem, minimize};
 const NEAR_WIDTHS: f64 = 2.0;
 /// Largest fraction of the sources that are fitted separately. If more have not converged, all are fitted
 /// together.
-pub(super) const MOST_RESTLESS: f64 = 0.3;
+pub(super) const MAX_UNCONVERGED: f64 = 0.3;
 /// Maximum number of steps of a cluster.
 const MOST_STEPS: usize = 300;
 
@@ -36,22 +36,22 @@ pub(super) struct Settled {
 
 /// Sources that have not converged at a state; `None` if there are none, or so many that all are fitted
 /// together.
-pub(super) fn restless(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> Option<Vec<usize>> {
+pub(super) fn not_converged(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> Option<Vec<usize>> {
     let system = fit.linearize(state);
     let slopes = system.slopes(&system.whole_step());
     let limit = 2.0 * options.resolution * options.resolution;
     let sources = slopes.len() - 1;
     fit.keep(state, system);
-    let restless: Vec<usize> = (0..sources).filter(|&k| slopes[k].abs() > limit).collect();
-    let few = !restless.is_empty() && restless.len() as f64 <= MOST_RESTLESS * sources as f64;
-    few.then_some(restless)
+    let unconverged: Vec<usize> = (0..sources).filter(|&k| slopes[k].abs() > limit).collect();
+    let few = !unconverged.is_empty() && unconverged.len() as f64 <= MAX_UNCONVERGED * sources as f64;
+    few.then_some(unconverged)
 }
 
 /// Fits the sources that have not converged, separately in clusters.
 pub(super) fn settle(
     fit: &Fit<'_>,
     state: &State,
-    restless: Vec<usize>,
+    unconverged: Vec<usize>,
     extent: &(dyn Fn(usize, usize) -> Extent + Sync),
     options: &lsq::Options,
 ) -> Settled {
@@ -59,8 +59,8 @@ pub(super) fn settle(
         (0..fit.stage.fields.len()).map(|image| fit.residual(image, state.as_slice())).collect();
     let options = lsq::Options { max_iterations: MOST_STEPS, ..*options };
     let mut clusters: Vec<Vec<usize>> = vec![Vec::new(); fit.stage.scene.sources.len()];
-    let groups = fit.stage.groups(state.as_slice(), NEAR_WIDTHS, &|k| restless.binary_search(&k).is_ok());
-    for &source in &restless {
+    let groups = fit.stage.groups(state.as_slice(), NEAR_WIDTHS, &|k| unconverged.binary_search(&k).is_ok());
+    for &source in &unconverged {
         clusters[groups[source]].push(source);
     }
     clusters.retain(|members| !members.is_empty());
@@ -72,7 +72,7 @@ pub(super) fn settle(
     for (at, value) in settled.into_iter().flatten() {
         next[at] = value;
     }
-    Settled { cost: fit.cost(&next), sources: restless, state: next }
+    Settled { cost: fit.cost(&next), sources: unconverged, state: next }
 }
 
 /// Pixels of one image with light of a cluster, without the light of all other sources.

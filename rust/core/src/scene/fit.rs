@@ -304,7 +304,7 @@ impl Run<'_> {
             shorten: true,
             ..Default::default()
         };
-        let until_few = lsq::Options { leave_few: clusters::MOST_RESTLESS, ..together };
+        let until_few = lsq::Options { separate_fraction: clusters::MAX_UNCONVERGED, ..together };
         // Whether all other sources have converged while the separately fitted sources are held.
         let mut at_rest = false;
         for round in 1.. {
@@ -312,7 +312,7 @@ impl Run<'_> {
             if ended.tried >= together.max_iterations || !ended.cost.is_finite() {
                 break;
             }
-            let Some(restless) = clusters::restless(&fit, &ended.state, &together) else {
+            let Some(unconverged) = clusters::not_converged(&fit, &ended.state, &together) else {
                 if !ended.converged {
                     self.steps(&fit, &together, &mut ended)?;
                 }
@@ -323,7 +323,7 @@ impl Run<'_> {
             }
             let before = ended.state.clone();
             let extent = |image: usize, source: usize| self.lights.extent(before.as_slice(), image, source);
-            let settled = clusters::settle(&fit, &before, restless, &extent, &together);
+            let settled = clusters::settle(&fit, &before, unconverged, &extent, &together);
             let gain = ended.cost - settled.cost;
             if gain > 0.0 {
                 (ended.state, ended.cost) = (settled.state, settled.cost);

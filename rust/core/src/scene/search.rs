@@ -57,7 +57,7 @@ pub(super) fn place(
     if best.0 > ADVANTAGE * start {
         let targets: Vec<(usize, [f64; 2])> =
             sources.iter().map(|(source, pixel)| (*source, moved(&best.1, center, *pixel))).collect();
-        lead(scene, layout, image, &targets, state);
+        fit_wcs_to_targets(scene, layout, image, &targets, state);
     }
 }
 
@@ -89,7 +89,13 @@ fn moved(turn: &Affine, center: [f64; 2], pixel: [f64; 2]) -> [f64; 2] {
 }
 
 /// Fits the parameters of the WCS that bring the sources nearest to target positions.
-fn lead(scene: &Scene<'_>, layout: &Layout, image: usize, targets: &[(usize, [f64; 2])], state: &mut [f64]) {
+fn fit_wcs_to_targets(
+    scene: &Scene<'_>,
+    layout: &Layout,
+    image: usize,
+    targets: &[(usize, [f64; 2])],
+    state: &mut [f64],
+) {
     let of = &scene.images[image];
     let (n, first) = (of.freedom.parameters(), layout.wcs[image]);
     for _ in 0..STEPS {

@@ -170,12 +170,12 @@ impl<'a> Problem<'a> {
     fn new(field: &'a Field, matches: &'a [Match], pointing: Pointing, lens: Lens) -> Self {
         let (seen, squares) = (Vec::with_capacity(matches.len()), Vec::with_capacity(matches.len()));
         let mut problem = Self { field, matches, pointing, lens, seen, sigma: 0.0, squares };
-        problem.look();
+        problem.update_residuals();
         problem
     }
 
     /// Updates the residuals and σ for the current pointing and lens.
-    fn look(&mut self) {
+    fn update_residuals(&mut self) {
         let Self { field, pointing, lens, .. } = self;
         let half_width = field.half_width();
         self.seen.clear();
@@ -241,7 +241,7 @@ impl<'a> Problem<'a> {
         self.lens.k1 += change(4);
         self.lens.center[0] += change(5);
         self.lens.center[1] += change(6);
-        self.look();
+        self.update_residuals();
         (self.pointing.focal_length.is_finite() && self.pointing.focal_length > 0.0).then_some(())
     }
 }

@@ -161,15 +161,15 @@ impl<'a> LensFitter<'a> {
         let mut grown: Option<Grown> = None;
         for (radius, order) in PASSES {
             let order = stars.highest_order(order)?;
-            let lead = |model: Model| {
-                let view = stars.bears(model).then(|| stars.lead(model, &view))??;
+            let fit = |model: Model| {
+                let view = stars.bears(model).then(|| stars.fit_nearly(model, &view))??;
                 self.matched(&view, radius)
             };
             let alone = grown.is_some() && matches!(view.camera.distortion(), Distortion::Radial(_));
-            let radial = lead(Model::Radial);
+            let radial = fit(Model::Radial);
             // If a radial lens predicts most stars, no polynomial is tried.
             let polynomial = (!alone && !radial.as_ref().is_some_and(Grown::is_complete))
-                .then(|| lead(Model::Polynomial { order }))
+                .then(|| fit(Model::Polynomial { order }))
                 .flatten();
             // If both predict equally many stars, the first one is kept, because it has fewer parameters.
             let better = |a: Grown, b: Grown| if b.number() > a.number() { b } else { a };

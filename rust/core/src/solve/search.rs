@@ -362,7 +362,7 @@ impl Round<'_, '_, '_, '_> {
             end = self.try_one(&batch.tried[*number], pattern).map(Ok);
             // With wide tolerances, one pattern finds tens of thousands of database patterns.
             if end.is_none() && place % LOOK_INTERVAL == LOOK_INTERVAL - 1 {
-                end = self.search.budget.look()?.map(Err);
+                end = self.search.budget.check()?.map(Err);
             }
             if end.is_some() {
                 break;

@@ -29,13 +29,13 @@ pub(super) const MOST_WORK: f64 = 1e10;
 const COMMON: [f64; 3] = [0.5, 0.2, 0.0];
 
 /// Maximum number of neighbouring groups that form a block of the equations. Longer rows are faster.
-const TOGETHER: usize = 8;
+const GROUPS_PER_BLOCK: usize = 8;
 
 /// Coupling of an exposure or group with an object: products of the derivatives by their parameters.
 #[derive(Clone)]
-pub(super) struct Touch<const D: usize> {
+pub(super) struct Coupling<const D: usize> {
     pub number: usize,
-    pub coupling: [SVector<f64, D>; MOST],
+    pub products: [SVector<f64, D>; MOST],
 }
 
 /// Products of the derivatives of the detections with respect to their own parameters, without elimination of
@@ -86,9 +86,9 @@ impl Blocks {
     }
 }
 
-/// Halves a set of points recursively until each part has at most `TOGETHER` points.
+/// Halves a set of points recursively until each part has at most `GROUPS_PER_BLOCK` points.
 fn split(mut set: Vec<usize>, points: &[Point], sets: &mut Vec<Vec<usize>>) {
-    if set.len() <= TOGETHER {
+    if set.len() <= GROUPS_PER_BLOCK {
         sets.extend((!set.is_empty()).then_some(set));
         return;
     }
@@ -175,7 +175,7 @@ impl JointProblem<'_> {
         let after = |a: usize| (a + 1..n).map(move |b| (a, b));
         let pairs: Vec<_> = (0..n).flat_map(after).filter(|&(a, b)| touching[a * n + b]).collect();
         // The given elements alone, before any fill-in, exceed the limit.
-        if work + (pairs.len() * (TOGETHER * layout.stride).pow(3)) as f64 > limit {
+        if work + (pairs.len() * (GROUPS_PER_BLOCK * layout.stride).pow(3)) as f64 > limit {
             return None;
         }
         let sizes: Vec<usize> = sets.iter().map(|set| set.len() * layout.stride).collect();
@@ -263,13 +263,13 @@ impl JointProblem<'_> {
                 (0..terms).for_each(|k| arrow.cross[row + k] += cross[(i, k)]);
             }
         }
-        let (mut touches, mut device) = (Vec::new(), vec![SVector::zeros(); terms]);
+        let (mut couplings, mut device) = (Vec::new(), vec![SVector::zeros(); terms]);
         for (object, own) in owns.iter().enumerate() {
             checkpoint(monitor)?;
             if let Some(own) = own {
-                self.touches(layout, object, &mut touches, &mut device);
-                groups.merge(&mut touches, n);
-                eliminate(&blocks, own, &touches, &device, (n, &mut arrow));
+                self.couplings(layout, object, &mut couplings, &mut device);
+                groups.merge(&mut couplings, n);
+                eliminate(&blocks, own, &couplings, &device, (n, &mut arrow));
             }
         }
         let has_own = |exposure: &usize| groups.has_own(*exposure);
@@ -284,27 +284,27 @@ impl JointProblem<'_> {
     }
 
     /// Couplings of an object with exposures, one for each exposure, and with the device.
-    pub(super) fn touches<const D: usize>(
+    pub(super) fn couplings<const D: usize>(
         &self,
         layout: &Layout,
         object: usize,
-        touches: &mut Vec<Touch<D>>,
+        couplings: &mut Vec<Coupling<D>>,
         of_device: &mut [SVector<f64, D>],
     ) {
-        touches.clear();
+        couplings.clear();
         of_device.fill(SVector::zeros());
         for (i, d) in (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0) {
             let basis = self.motions.basis::<D>(i, &d.jacobian).map(SVector::from);
-            let coupling = |step: Point| (basis[0] * step[0] + basis[1] * step[1]) * d.weight;
-            self.device.for_each(i, |k, step| of_device[k] += coupling(step));
+            let product = |step: Point| (basis[0] * step[0] + basis[1] * step[1]) * d.weight;
+            self.device.for_each(i, |k, step| of_device[k] += product(step));
             if let Some(number) = layout.number(d.exposure as usize) {
-                let mut touch = Touch { number, coupling: [SVector::zeros(); MOST] };
-                self.for_each_of_map(layout, i, |k, step| touch.coupling[k] = coupling(step));
-                touches.push(touch);
+                let mut coupling = Coupling { number, products: [SVector::zeros(); MOST] };
+                self.for_each_of_map(layout, i, |k, step| coupling.products[k] = product(step));
+                couplings.push(coupling);
             }
         }
-        touches.sort_by_key(|touch| touch.number);
-        touches.dedup_by(|more, touch| more.number == touch.number && touch.add(more));
+        couplings.sort_by_key(|coupling| coupling.number);
+        couplings.dedup_by(|more, coupling| more.number == coupling.number && coupling.add(more));
     }
 }
 
@@ -314,33 +314,33 @@ fn add_products(to: &mut [f64], rows: &[Point], column: &Point, weight: f64) {
     to.iter_mut().zip(rows).for_each(|(to, a)| *to += a[0] * column[0] + a[1] * column[1]);
 }
 
-impl<const D: usize> Touch<D> {
-    /// Adds another touch of the same exposure or group. Returns true, so that `dedup_by` removes `other`.
+impl<const D: usize> Coupling<D> {
+    /// Adds another coupling of the same exposure or group. Returns true, so that `dedup_by` removes `other`.
     fn add(&mut self, other: &Self) -> bool {
-        self.coupling.iter_mut().zip(&other.coupling).for_each(|(a, b)| *a += b);
+        self.products.iter_mut().zip(&other.products).for_each(|(a, b)| *a += b);
         true
     }
 }
 
 impl Groups {
-    /// Combines the touches of exposures into touches of their groups.
-    pub(super) fn merge<const D: usize>(&self, touches: &mut Vec<Touch<D>>, stride: usize) {
+    /// Combines the couplings of exposures into couplings of their groups.
+    pub(super) fn merge<const D: usize>(&self, couplings: &mut Vec<Coupling<D>>, stride: usize) {
         if self.are_alone() {
             return;
         }
-        for mut touch in std::mem::take(touches) {
-            if let Some(carry) = self.carry(touch.number) {
+        for mut coupling in std::mem::take(couplings) {
+            if let Some(carry) = self.carry(coupling.number) {
                 let mut carried = [SVector::zeros(); MOST];
                 for (j, carried) in carried.iter_mut().enumerate().take(stride) {
-                    *carried = carry.column(j).iter().zip(&touch.coupling).map(|(c, t)| t * *c).sum();
+                    *carried = carry.column(j).iter().zip(&coupling.products).map(|(c, t)| t * *c).sum();
                 }
-                touch.coupling = carried;
+                coupling.products = carried;
             }
-            touch.number = self.of[touch.number];
+            coupling.number = self.of[coupling.number];
             // Few groups see an object, so a linear search is fast.
-            match touches.iter_mut().find(|other| other.number == touch.number) {
-                Some(other) => drop(other.add(&touch)),
-                None => touches.push(touch),
+            match couplings.iter_mut().find(|other| other.number == coupling.number) {
+                Some(other) => drop(other.add(&coupling)),
+                None => couplings.push(coupling),
             }
         }
     }
@@ -350,12 +350,13 @@ impl Coarse {
     /// Exposures with an undetermined parameter; for a group, its first exposure.
     pub(super) fn undetermined(&self, layout: &Layout, device: &Device<'_>) -> Vec<usize> {
         let frozen = self.eliminated.factor.frozen();
-        let told = |k: &usize| {
+        let undetermined = |k: &usize| {
             let exposure = layout.free[self.groups.first[k / layout.stride]];
-            let is_there = k % layout.stride < layout.own || device.bends(exposure);
+            let is_there = k % layout.stride < layout.own || device.has_own_terms(exposure);
             (frozen[self.arrow.order[*k]] && is_there).then_some(exposure)
         };
-        let mut exposures: Vec<usize> = (0..self.arrow.order.len()).filter_map(|k| told(&k)).collect();
+        let mut exposures: Vec<usize> =
+            (0..self.arrow.order.len()).filter_map(|k| undetermined(&k)).collect();
         exposures.dedup();
         exposures
     }
@@ -370,27 +371,27 @@ impl Coarse {
 fn eliminate<const D: usize>(
     blocks: &Blocks,
     own: &SMatrix<f64, D, D>,
-    touches: &[Touch<D>],
+    couplings: &[Coupling<D>],
     of_device: &[SVector<f64, D>],
     (stride, arrow): (usize, &mut Arrow),
 ) {
     let terms = of_device.len();
-    for (at, touch) in touches.iter().enumerate() {
-        let mine = blocks.of[touch.number];
+    for (at, coupling) in couplings.iter().enumerate() {
+        let mine = blocks.of[coupling.number];
         let mut gain = [SVector::zeros(); MOST];
-        for (gain, coupling) in gain.iter_mut().zip(&touch.coupling).take(stride) {
-            *gain = own * coupling;
+        for (gain, product) in gain.iter_mut().zip(&coupling.products).take(stride) {
+            *gain = own * product;
         }
-        arrow.own.add_block(mine, mine, stride, |i, j| -gain[i].dot(&touch.coupling[j]));
-        for other in &touches[at + 1..] {
-            let product = |i: usize, j: usize| gain[i].dot(&other.coupling[j]);
+        arrow.own.add_block(mine, mine, stride, |i, j| -gain[i].dot(&coupling.products[j]));
+        for other in &couplings[at + 1..] {
+            let product = |i: usize, j: usize| gain[i].dot(&other.products[j]);
             let theirs = blocks.of[other.number];
             arrow.own.add_block(mine, theirs, stride, |i, j| -product(i, j));
             if theirs.0 == mine.0 {
                 arrow.own.add_block(theirs, mine, stride, |i, j| -product(j, i));
             }
         }
-        for (k, gain) in (touch.number * stride..).zip(&gain[..stride]) {
+        for (k, gain) in (coupling.number * stride..).zip(&gain[..stride]) {
             let row = arrow.order[k] * terms;
             for (cross, c) in arrow.cross[row..row + terms].iter_mut().zip(of_device) {
                 *cross -= gain.dot(c);

@@ -9,7 +9,7 @@
 
 use nalgebra::{DMatrix, SMatrix, SVector};
 
-use super::coarse::{Coarse, Products, Touch};
+use super::coarse::{Coarse, Coupling, Products};
 use super::{JointProblem, Layout, MOST};
 use crate::lsq::sparse::BlockMatrix;
 
@@ -42,7 +42,7 @@ impl JointProblem<'_> {
         for (exposure, &e) in layout.free.iter().enumerate() {
             // Only the prior separates a distortion common to all own terms from that of the device; the data
             // give their sum. The device is therefore taken as known.
-            let with_device = !self.device.bends(e);
+            let with_device = !self.device.has_own_terms(e);
             let whole = match &coupled[exposure] {
                 None => inverse.block(coarse.groups.of[exposure], coarse.groups.of[exposure], with_device),
                 Some(coupled) => inverse.of_exposure(exposure, coupled, with_device),
@@ -72,21 +72,21 @@ impl JointProblem<'_> {
         if groups.are_alone() {
             return coupled;
         }
-        let mut touches: Vec<Touch<D>> = Vec::new();
+        let mut couplings: Vec<Coupling<D>> = Vec::new();
         let mut device = vec![SVector::zeros(); layout.size - layout.device];
         for (object, own) in owns.iter().enumerate() {
             let Some(own) = own else { continue };
-            self.touches(layout, object, &mut touches, &mut device);
-            let mut merged = touches.clone();
+            self.couplings(layout, object, &mut couplings, &mut device);
+            let mut merged = couplings.clone();
             groups.merge(&mut merged, n);
-            for touch in &touches {
-                let Some(coupled) = &mut coupled[touch.number] else { continue };
+            for coupling in &couplings {
+                let Some(coupled) = &mut coupled[coupling.number] else { continue };
                 let mut gain = [SVector::zeros(); MOST];
-                gain.iter_mut().zip(&touch.coupling).take(n).for_each(|(gain, c)| *gain = own * c);
-                take_products(&mut coupled.own, &gain, &touch.coupling);
+                gain.iter_mut().zip(&coupling.products).take(n).for_each(|(gain, c)| *gain = own * c);
+                take_products(&mut coupled.own, &gain, &coupling.products);
                 take_products(&mut coupled.device, &gain, &device);
                 for group in &merged {
-                    take_products(coupled.of_group(group.number, n), &gain, &group.coupling);
+                    take_products(coupled.of_group(group.number, n), &gain, &group.products);
                 }
             }
         }

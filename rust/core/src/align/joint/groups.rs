@@ -94,11 +94,11 @@ impl JointProblem<'_> {
             }
             groups.first.push(first);
             groups.sizes.push(0);
-            let bends = |exposure: usize| self.device.bends(layout.free[exposure]);
+            let has_own_terms = |exposure: usize| self.device.has_own_terms(layout.free[exposure]);
             for other in first..exposures {
                 let most = seen[first].len().max(seen[other].len());
                 let near = waiting[other] && counts[other] as f64 > common * most as f64;
-                if other > first && (!near || bends(first) != bends(other)) {
+                if other > first && (!near || has_own_terms(first) != has_own_terms(other)) {
                     continue;
                 }
                 if other > first {

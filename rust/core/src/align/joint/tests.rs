@@ -258,8 +258,8 @@ fn groups_of_exposures_give_the_same_as_each_alone() {
         let place = |d: &Detection| Place { detector: 0, at: d.at.map(|c| c / 50.0), gradient };
         let places: Vec<Place> = detections.iter().map(place).collect();
         let frozen: Vec<bool> = (0..20).map(|e| e == 0).collect();
-        let bends: Vec<bool> = (0..20).map(|e| e % 3 == 1).collect();
-        let own = Device { own: &own, bends: &bends, own_prior: 0.01, ..Device::default() };
+        let has_own_terms: Vec<bool> = (0..20).map(|e| e % 3 == 1).collect();
+        let own = Device { own: &own, has_own_terms: &has_own_terms, own_prior: 0.01, ..Device::default() };
         let device = Device { terms: &terms, places: &places, ..if bent { own } else { Device::default() } };
         let problem = JointProblem { device, ..still(&detections, &starts, &priors, &frozen, geometry) };
         let found = problem.solve(&()).unwrap();
@@ -277,8 +277,8 @@ fn groups_of_exposures_give_the_same_as_each_alone() {
             assert!(flat(a).iter().zip(flat(b)).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
         }
         assert!(found.device.iter().zip(&other.device).all(|(a, b)| (a - b).abs() < 1e-6));
-        for ((own, other), bends) in found.own.iter().zip(&other.own).zip(&bends) {
-            let is_there = *bends && bent;
+        for ((own, other), has_own_terms) in found.own.iter().zip(&other.own).zip(&has_own_terms) {
+            let is_there = *has_own_terms && bent;
             assert!(own.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-6 && (*a != 0.0) == is_there));
         }
         let error = descent.spread().powi(2);
@@ -296,12 +296,12 @@ fn what_an_exposure_has_for_itself_is_recovered() {
         [[2, 0], [1, 1], [0, 2]].into_iter().flat_map(|d| [term(0, d), term(1, d)]).collect();
     let (mut detections, starts, _, _) = chain(30);
     let priors = unit_priors(&starts);
-    let bends: Vec<bool> = (0..30_usize).map(|e| e.is_multiple_of(2)).collect();
+    let has_own_terms: Vec<bool> = (0..30_usize).map(|e| e.is_multiple_of(2)).collect();
     let truth = |e: usize, k: usize| if e.is_multiple_of(2) { 0.4 * noise(50 * e + k) } else { 0.0 };
     let place =
         |d: &Detection| Place { detector: 0, at: d.at.map(|c| c / 50.0), gradient: [[1.0, 0.0], [0.0, 1.0]] };
     let places: Vec<Place> = detections.iter().map(place).collect();
-    let device = Device { places: &places, own: &own, bends: &bends, ..Device::default() };
+    let device = Device { places: &places, own: &own, has_own_terms: &has_own_terms, ..Device::default() };
     for (i, d) in detections.iter_mut().enumerate() {
         let (e, mut bend) = (d.exposure as usize, [0.0; 2]);
         device.for_each_own(i, e, |k, step| bend = [0, 1].map(|c| bend[c] + truth(e, k) * step[c]));
@@ -315,7 +315,7 @@ fn what_an_exposure_has_for_itself_is_recovered() {
     for (e, own) in found.own.iter().enumerate() {
         assert!(own.iter().enumerate().all(|(k, v)| (v - truth(e, k)).abs() < 1e-6), "{e} {own:?}");
         let variances = found.covariances[e].diagonal();
-        assert!((variances[6] > 0.0) == bends[e] && variances[0] > 0.0, "{variances}");
+        assert!((variances[6] > 0.0) == has_own_terms[e] && variances[0] > 0.0, "{variances}");
     }
 }
 

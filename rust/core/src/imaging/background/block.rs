@@ -32,7 +32,7 @@ const CUT_OFF_SIGMAS: f32 = 1.75;
 /// If most pixels are at the floor, the others are noise if they are next to each other little more often
 /// than by chance. This is the largest tolerated excess, as a fraction of the pixels that have no such
 /// neighbour by chance.
-const MOST_BESIDE: f32 = 0.35;
+const MAX_ADJACENT_EXCESS: f32 = 0.35;
 /// Least number of pixels above the floor from which the noise can be measured.
 const FEWEST_ABOVE: usize = 8;
 /// Pixels above the floor by more than this multiple of the median height are stars. Of noise that falls off
@@ -143,7 +143,7 @@ fn mostly_at_floor(samples: &[f32], floor: f32, step: f32) -> Option<(f32, f32)>
     let mut above: Vec<f32> = samples.iter().copied().filter(|&v| is_above(v)).collect();
     let pairs = samples.windows(2).filter(|pair| is_above(pair[0]) && is_above(pair[1])).count() as f32;
     let (count, all) = (above.len() as f32, samples.len() as f32);
-    let alone = pairs < count * (count / all + MOST_BESIDE * (1.0 - count / all));
+    let alone = pairs < count * (count / all + MAX_ADJACENT_EXCESS * (1.0 - count / all));
     if above.len() < FEWEST_ABOVE || !alone {
         return None;
     }

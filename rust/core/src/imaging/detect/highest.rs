@@ -94,7 +94,7 @@ impl Detector {
 
     /// Replaces the peaks of binned pixels by the peaks of the unbinned frame at or near them. Each peak near
     /// a binned peak is assigned to the blob of the latter.
-    pub(crate) fn look_closely(
+    pub(crate) fn refine_unbinned(
         &mut self,
         image: &Image<'_>,
         background: &Background,
@@ -214,7 +214,7 @@ mod tests {
         assert!(detector.detect_highest(&image, &background, Some(1.5), 5.0, 1000));
         let about = detector.detection().about.unwrap();
         assert!(about.abs_diff(all.peaks.len()) < all.peaks.len() / 8, "{about} {}", all.peaks.len());
-        detector.look_closely(&image, &background, Some(1.5), 5.0);
+        detector.refine_unbinned(&image, &background, Some(1.5), 5.0);
         let some = detector.detection();
         assert!((1000..3000).contains(&some.peaks.len()) && 4 * some.peaks.len() < all.peaks.len());
         assert!(some.peaks.is_sorted_by_key(|peak| (peak.y, peak.x)));

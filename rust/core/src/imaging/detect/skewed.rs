@@ -14,7 +14,7 @@ const FAR: f32 = 2.0;
 const NEAR_FRACTION: f32 = 0.158_655;
 const FAR_FRACTION: f32 = 0.022_750;
 /// Largest skewness that the lower quantiles can measure.
-const TELLING_SKEWNESS: f32 = 1.5;
+const MAX_MEASURABLE_SKEWNESS: f32 = 1.5;
 /// Largest skewness for which the approximation holds.
 const MAX_SKEWNESS: f32 = 8.0;
 /// Sign bit of a single-precision number.
@@ -43,8 +43,8 @@ impl Skewed {
             return Self { mean: 0.0, deviation: 0.0, skewness: 0.0 };
         };
         let below = quantiles.below(most);
-        let telling = below.deviation > 0.0 && below.skewness < TELLING_SKEWNESS;
-        if most < MAX_SKEWNESS || telling { Self { mean: 0.0, ..below } } else { quantiles.above() }
+        let measurable = below.deviation > 0.0 && below.skewness < MAX_MEASURABLE_SKEWNESS;
+        if most < MAX_SKEWNESS || measurable { Self { mean: 0.0, ..below } } else { quantiles.above() }
     }
 
     /// The value that the noise exceeds as rarely as a standard normal number exceeds `sigmas`.
@@ -102,7 +102,7 @@ impl Quantiles {
         let (outer, upper) = ((median - far) / (median - near), (above - median) / (median - near));
         // With larger skewness the lower quantiles are nearer to each other, and the upper one is farther
         // from the median.
-        let skewness = largest(TELLING_SKEWNESS.min(most), |skewness| {
+        let skewness = largest(MAX_MEASURABLE_SKEWNESS.min(most), |skewness| {
             let spread = |z: f32| (standard(0.0, skewness) - standard(z, skewness)).abs();
             spread(-FAR) > outer * spread(-NEAR) && spread(NEAR) < upper * spread(-NEAR)
         });
@@ -222,7 +222,7 @@ mod tests {
         let found = Skewed::of(&[samples], f32::INFINITY);
         // One in 3.5 million exceeds this.
         let exact = 2.0 * (0.5_f32 / 2.867e-7).ln();
-        assert!(found.skewness > TELLING_SKEWNESS);
+        assert!(found.skewness > MAX_MEASURABLE_SKEWNESS);
         assert!((found.exceeded(5.0) / exact - 1.0).abs() < 0.25, "{found:?} {exact}");
         assert!(Skewed::of(&[], f32::INFINITY).exceeded(5.0) == 0.0);
     }

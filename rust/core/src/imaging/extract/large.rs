@@ -171,8 +171,8 @@ impl Large {
                 Err(count) => count(rejected),
             }
         }
-        let mut stars = self.once(stars);
-        refuse_others(&mut stars, frame.options, rejected);
+        let mut stars = self.remove_duplicates(stars);
+        reject_unlike(&mut stars, frame.options, rejected);
         stars
     }
 
@@ -260,7 +260,7 @@ impl Large {
 
     /// Keeps each star once, because several seeds may lead to it. Stars that overlap with brighter ones are
     /// marked as blended.
-    fn once(&self, mut stars: Vec<Star>) -> Vec<Star> {
+    fn remove_duplicates(&self, mut stars: Vec<Star>) -> Vec<Star> {
         let order = |star: &Star| (super::descending(star.flux), star.position.map(f64::to_bits));
         stars.sort_by_cached_key(order);
         let reach = SAME_IMAGE * eigenvalues(self.shape)[0].sqrt();
@@ -285,7 +285,7 @@ impl Large {
 }
 
 /// Rejects stars whose images are much shorter than the median image, or too elongated in comparison with it.
-fn refuse_others(stars: &mut Vec<Star>, options: &ExtractOptions, rejected: &mut Rejected) {
+fn reject_unlike(stars: &mut Vec<Star>, options: &ExtractOptions, rejected: &mut Rejected) {
     if stars.is_empty() {
         return;
     }

@@ -27,7 +27,7 @@ const ROUNDS: usize = 4;
 /// Step, in pixels, below which the iteration ends.
 const TOLERANCE: f32 = 0.1;
 /// Position error due to the sampling by pixels, in pixels, below which it is not corrected.
-const NEGLIGIBLE_PULL: f32 = 1e-3;
+const NEGLIGIBLE_ERROR: f32 = 1e-3;
 
 /// Tabulated windows for every shift along one axis.
 pub(super) struct Quick {
@@ -36,7 +36,7 @@ pub(super) struct Quick {
     star: f64,
     window: f64,
     /// Measured less true position, in pixels, of a star a quarter of a pixel from the middle of a pixel.
-    pull: f32,
+    sampling_error: f32,
     /// Values of w, w·d and w·d² for every shift, where w is the window and d the distance from its centre.
     /// Each of the three arrays is as long as a stamp's stride.
     windows: Vec<f32>,
@@ -66,7 +66,7 @@ impl Quick {
                 }));
             }
         }
-        Self { layout, star, window, pull: pull(star, window), windows }
+        Self { layout, star, window, sampling_error: sampling_error(star, window), windows }
     }
 
     /// Length of the buffer for a stamp.
@@ -123,8 +123,8 @@ impl Quick {
                 // star.
                 let seen = [xx - mx * mx, xy - mx * my, yy - my * my].map(f64::from);
                 let off_centre = 0.5 * f64::from(reach * (mx * mx + my * my)) / (self.window * self.window);
-                if self.pull.abs() > NEGLIGIBLE_PULL {
-                    position = position.map(|p| p - self.pull * (std::f32::consts::TAU * p).sin());
+                if self.sampling_error.abs() > NEGLIGIBLE_ERROR {
+                    position = position.map(|p| p - self.sampling_error * (std::f32::consts::TAU * p).sin());
                 }
                 return Some(self.star(
                     position,
@@ -210,7 +210,7 @@ impl simd::Work for WindowSums<'_> {
 /// Error along one axis, in pixels, of the centroid of a star a quarter of a pixel from the middle of a
 /// pixel. It arises because narrow light in a narrow window is summed over few pixels instead of integrated.
 /// The error varies with the sine of the position.
-fn pull(star: f64, window: f64) -> f32 {
+fn sampling_error(star: f64, window: f64) -> f32 {
     const ROUNDS: usize = 10;
     const STEPS: usize = 16;
     const REACH: i32 = 8;
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn the_places_of_the_pixels_do_not_show() {
         let quick = Quick::new(0.6);
-        assert!(-quick.pull > 0.01);
+        assert!(-quick.sampling_error > 0.01);
         let mut buffer = vec![0.0; quick.stamp_len()];
         for place in [-0.4, -0.25, 0.1, 0.25, 0.4] {
             // A star whose pixels are integrals of its light, by the midpoint rule.

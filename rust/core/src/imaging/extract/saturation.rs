@@ -130,20 +130,20 @@ impl<'a> Flood<'a> {
 
     /// Adds the runs of saturated pixels that are connected to a place and were not visited before.
     fn join(&mut self, [x, y]: [usize; 2], runs: &mut Vec<Run>) {
-        self.look(y, x..x + 1);
+        self.open_runs(y, x..x + 1);
         while let Some(run) = self.open.pop() {
             runs.push(run);
             let (y, start, end) = (run.y as usize, run.start as usize, run.end as usize);
-            let beside = start.saturating_sub(1)..(end + 1).min(self.image.width());
+            let columns = start.saturating_sub(1)..(end + 1).min(self.image.width());
             for y in [y.wrapping_sub(1), y + 1].into_iter().filter(|&y| y < self.image.height()) {
-                self.look(y, beside.clone());
+                self.open_runs(y, columns.clone());
             }
         }
     }
 
     /// Marks the new saturated runs of row `y` that overlap with `columns` as visited, and adds them to the
     /// open runs.
-    fn look(&mut self, y: usize, columns: Range<usize>) {
+    fn open_runs(&mut self, y: usize, columns: Range<usize>) {
         let mut x = columns.start;
         while x < columns.end {
             if !self.is_new([x, y]) {

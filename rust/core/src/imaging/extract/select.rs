@@ -53,13 +53,13 @@ const FEW_PEAKS: usize = 5_000;
 /// the blob's noise grows with its light.
 const SAMPLED_PEAKS: usize = 1000;
 /// Greatest distance, in columns and in rows, of other peaks that are measured together with a peak.
-const BESIDE: usize = 6;
+const COMPANION_REACH: usize = 6;
 /// Least height of these other peaks, as a fraction of the peak's height. Fainter or more distant peaks
 /// hardly shift the position of the peak.
-const BESIDE_HEIGHT: f32 = 0.02;
+const MIN_COMPANION_HEIGHT: f32 = 0.02;
 /// Number of peaks that are tested for contrast first, as a multiple of the number to be measured. If too few
 /// stand out, the number to be tested is multiplied by this factor again.
-const LOOKED_AT: usize = 2;
+const FIRST_BATCH: usize = 2;
 
 /// Peaks that may be stars, and the numbers of rejected candidates.
 pub(super) type Chosen = (Vec<Peak>, Rejected);
@@ -159,10 +159,10 @@ impl<'a> Crowd<'a> {
 
     /// The peaks among `some` that stand out, in their order, and the number of peaks that do not.
     fn standing_out(&self, some: Vec<usize>) -> (Vec<usize>, usize) {
-        let looked_at = some.len();
+        let tested = some.len();
         let kept: Vec<usize> =
             some.into_par_iter().with_min_len(TASK_PEAKS).filter(|&k| self.stands_out(k)).collect();
-        let refused = looked_at - kept.len();
+        let refused = tested - kept.len();
         (kept, refused)
     }
 
@@ -170,7 +170,7 @@ impl<'a> Crowd<'a> {
     /// the tested highest peaks do not stand out.
     fn brightest(&self, most: usize) -> (Vec<usize>, usize) {
         let height = |&k: &usize| self.peaks[k].height;
-        let mut wanted = LOOKED_AT * most;
+        let mut wanted = FIRST_BATCH * most;
         let (mut highest, refused) = loop {
             let mut some = (0..self.peaks.len()).collect();
             keep_highest(&mut some, wanted, height);
@@ -178,27 +178,28 @@ impl<'a> Crowd<'a> {
             if kept.len() >= most || wanted >= self.peaks.len() {
                 break (kept, refused);
             }
-            wanted *= LOOKED_AT;
+            wanted *= FIRST_BATCH;
         };
         keep_highest(&mut highest, most, height);
         let mut chosen = vec![false; self.peaks.len()];
         for &k in &highest {
             chosen[k] = true;
         }
-        let beside: Vec<usize> = highest.iter().flat_map(|&k| self.beside(k)).collect();
-        for k in beside {
+        let companions: Vec<usize> = highest.iter().flat_map(|&k| self.companions(k)).collect();
+        for k in companions {
             chosen[k] = chosen[k] || self.stands_out(k);
         }
         ((0..self.peaks.len()).filter(|&k| chosen[k]).collect(), refused)
     }
 
     /// Peaks close to peak `k`, with `k` itself. All peaks must be in reading order.
-    fn beside(&self, k: usize) -> impl Iterator<Item = usize> {
+    fn companions(&self, k: usize) -> impl Iterator<Item = usize> {
         let Peak { x, y, height, .. } = self.peaks[k];
-        let near_row = move |&k: &usize| self.peaks[k].y.abs_diff(y) <= BESIDE;
+        let near_row = move |&k: &usize| self.peaks[k].y.abs_diff(y) <= COMPANION_REACH;
         let rows = (0..k).rev().take_while(near_row).chain((k..self.peaks.len()).take_while(near_row));
         rows.filter(move |&k| {
-            self.peaks[k].x.abs_diff(x) <= BESIDE && self.peaks[k].height >= BESIDE_HEIGHT * height
+            self.peaks[k].x.abs_diff(x) <= COMPANION_REACH
+                && self.peaks[k].height >= MIN_COMPANION_HEIGHT * height
         })
     }
 }

@@ -17,7 +17,7 @@ const LINE_ROUNDS: usize = 6;
 /// Largest distance of a patch from the line, in median absolute deviations.
 const LINE_CLIP: f64 = 7.0;
 /// Ratio of the standard deviation to the median absolute deviation, for a normal distribution.
-const QUARTILE_TO_SIGMA: f64 = 1.482_602;
+const MAD_TO_SIGMA: f64 = 1.482_602;
 /// Standard error of a median, times the root of the count, over the median absolute deviation of the
 /// population.
 const MEDIAN_ERROR: f64 = 1.858;
@@ -89,7 +89,7 @@ fn line(points: &[(f64, f64)]) -> [f64; 2] {
         }
         slope = kept.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / spread;
         height = my - slope * mx;
-        error = QUARTILE_TO_SIGMA * scatter / spread.sqrt();
+        error = MAD_TO_SIGMA * scatter / spread.sqrt();
     }
     if slope.abs() > PATTERN_SIGMAS * error {
         return [height, slope];

@@ -12,11 +12,11 @@ from boresight.alignment.images import ImageCatalog
 from boresight.alignment.result import Matches
 from boresight.alignment.sources import Sources
 
-__all__ = ["Seen"]
+__all__ = ["Identified"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Identified:
     """Identified sources of an item and their objects."""
 
     member: NDArray[np.int64]
@@ -24,13 +24,13 @@ class Seen:
     object: NDArray[np.int64]
 
     @classmethod
-    def of(cls, matches: Matches) -> Seen:
+    def of(cls, matches: Matches) -> Identified:
         """Return the matched sources."""
         columns = (matches.member, matches.place, matches.star)
         return cls(*(column.astype(np.int64) for column in columns))
 
     @classmethod
-    def all_of(cls, members: list[ImageCatalog], rows: NDArray[np.int64]) -> Seen:
+    def all_of(cls, members: list[ImageCatalog], rows: NDArray[np.int64]) -> Identified:
         """Return all sources of an item; object k is the source in row ``rows[k]`` of its lists."""
         first = np.cumsum([0, *(member.num_rows for member in members)])
         number = np.searchsorted(first, rows, side="right") - 1
@@ -42,17 +42,17 @@ class Seen:
         )
         return cls(number, place, np.arange(len(rows)))
 
-    def joined(self, member: int, place: NDArray[np.intp], first: int) -> Seen:
+    def joined(self, member: int, place: NDArray[np.intp], first: int) -> Identified:
         """Append sources of a member, whose objects are numbered from `first` on."""
-        return Seen(
+        return Identified(
             np.concatenate([self.member, np.full(len(place), member)]),
             np.concatenate([self.place, place]),
             np.concatenate([self.object, first + np.arange(len(place))]),
         )
 
-    def of_those(self, which: NDArray[np.bool_]) -> Seen:
+    def select(self, which: NDArray[np.bool_]) -> Identified:
         """Return the selected sources."""
-        return Seen(self.member[which], self.place[which], self.object[which])
+        return Identified(self.member[which], self.place[which], self.object[which])
 
     def among_all(self, members: list[ImageCatalog]) -> NDArray[np.int64]:
         """Return indices into the concatenated sources of all members."""
