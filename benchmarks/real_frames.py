@@ -166,10 +166,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--frames", type=int, default=8, help="simulated frames of each lens")
+    parser.add_argument("--frames", type=int, default=8, help="simulated frames of each lens, or 0")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    simulated(arguments.frames)
+    if arguments.frames:
+        simulated(arguments.frames)
     for folder in arguments.folders:
         of_folder(folder)
 
