@@ -49,7 +49,9 @@ def from_folder(folder: Path) -> Iterator[Truth]:
     """Read frames with the truth beside them."""
     catalog = Catalog.hipparcos()
     for path in sorted(folder.glob("*.fits")):
-        frame, data = read_frame(path), np.load(path.with_suffix(".npz"))
+        frame = read_frame(path)
+        with np.load(path.with_suffix(".npz")) as file:
+            data = dict(file)
         middle = np.array(frame.image_shape[::-1]) / 2.0
         zeros = np.zeros(len(data["ra"]))
         stars = Catalog(zeros, data["ra"], data["dec"], zeros)

@@ -122,7 +122,11 @@ def reference_sectors(reference, tmp_path_factory):
          "--size", "512", "--binning", "4", "--sectors", "1", "2", "3", "--out", str(folder)],
         check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True,
     )  # fmt: skip
-    return [(path, np.load(path.with_suffix(".npz"))) for path in sorted(folder.glob("*.fits"))]
+    found = []
+    for path in sorted(folder.glob("*.fits")):
+        with np.load(path.with_suffix(".npz")) as data:
+            found.append((path, dict(data)))
+    return found
 
 
 def test_reference_sectors(database, reference_sectors):
