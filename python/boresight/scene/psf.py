@@ -259,7 +259,7 @@ class EffectivePSF:
         >>> for a, b in rng.uniform(15, 185, (40, 2)):
         ...     pixels += 3000.0 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 4.5)
         >>> f"{scene.EffectivePSF.measured(pixels).fwhm_px:.1f} px"
-        '3.6 px'
+        '3.5 px'
         """
         pixels = np.ascontiguousarray(data, dtype=np.float64)
         bad = ~np.isfinite(pixels)
