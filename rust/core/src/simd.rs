@@ -52,6 +52,37 @@ impl Work for AddScaled<'_> {
     }
 }
 
+/// Filters by a symmetric kernel: `out[x] = kernel[0] · v[x] + Σ kernel[i] · (before[x] + after[x])`, where `v`,
+/// `before` and `after` begin at `taps[i]` of `values`.
+#[inline(always)]
+pub(crate) fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let part = |start: usize| &values[start..start + n];
+    let pair = |[before, after]: [usize; 2]| part(before).iter().zip(part(after));
+    let middle = out.iter_mut().zip(part(taps[0][0]));
+    if let (&[k, l, ..], &[_, next, ..]) = (kernel, taps) {
+        for ((o, &v), (a, b)) in middle.zip(pair(next)) {
+            *o = k * v + l * (a + b);
+        }
+    } else {
+        for (o, &v) in middle {
+            *o = kernel[0] * v;
+        }
+    }
+    // Two taps at a time, which needs fewer passes over `out`.
+    for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(1) {
+        if let (&[k, l], &[one, other]) = (k, taps) {
+            for ((o, (a, b)), (c, d)) in out.iter_mut().zip(pair(one)).zip(pair(other)) {
+                *o += k * (a + b) + l * (c + d);
+            }
+        } else {
+            for (o, (a, b)) in out.iter_mut().zip(pair(taps[0])) {
+                *o += k[0] * (a + b);
+            }
+        }
+    }
+}
+
 /// Number of partial results, to which elements are added in turn. With a single result, each step would wait
 /// for the step before it.
 pub(crate) const IN_TURN: usize = 16;

@@ -274,8 +274,8 @@ impl JointProblem<'_> {
 
     /// Indices of the parameters with a prior about 0: the own distortion terms of free exposures.
     fn with_prior<'l>(&'l self, layout: &'l Layout) -> impl Iterator<Item = usize> + 'l {
-        let has_own_terms = layout.free.iter().filter(|&&e| self.device.has_own_terms(e));
-        has_own_terms.flat_map(|&e| (layout.starts[e] + layout.own..).take(self.device.own.len()))
+        let with_own_terms = layout.free.iter().filter(|&&e| self.device.has_own_terms(e));
+        with_own_terms.flat_map(|&e| (layout.starts[e] + layout.own..).take(self.device.own.len()))
     }
 
     /// Calls `call` with each free parameter and the derivative of a detection's position with respect to it.

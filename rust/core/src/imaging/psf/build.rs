@@ -118,7 +118,8 @@ pub(crate) fn build(
     monitor: &dyn Monitor,
 ) -> Result<Built> {
     let candidates = qualified(stamps, start, sources);
-    let mut stars = Stars { stamps, sources: sources.to_vec(), gain };
+    let smoothing = Smoothing::of_width(f64::from(stamps.sigma()));
+    let mut stars = Stars { stamps, sources: sources.to_vec(), gain, smoothing };
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = evenly(&candidates, MAX_STARS, CHOSEN_AMONG);
     let uniform =
@@ -218,6 +219,8 @@ struct Stars<'a> {
     stamps: &'a Stamps,
     sources: Vec<Source>,
     gain: Option<f64>,
+    /// Filter of the PSF, from their width.
+    smoothing: Smoothing,
 }
 
 impl Stars<'_> {
@@ -332,7 +335,6 @@ struct Builder<'a, 'b> {
     psf: PsfField,
     /// The function that is kept where the stars do not determine the PSF.
     start: Psf,
-    smoothing: Smoothing,
     noise: Noise,
     /// Corrections that the tasks of a round gather. They are stored to reuse their memory.
     corrections: Vec<Correction>,
@@ -345,8 +347,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         chosen.sort_by_key(|&i| psf.cell(stars.sources[i].pixel));
         let noise = stars.noise();
         let misfits = vec![0.0; stars.sources.len()];
-        let smoothing = Smoothing::of_width(f64::from(stars.stamps.sigma()));
-        Self { stars, chosen, misfits, psf, start, smoothing, noise, corrections: Vec::new() }
+        Self { stars, chosen, misfits, psf, start, noise, corrections: Vec::new() }
     }
 
     /// Measures the PSF in `rounds` rounds. `None` if there are too few stars, if the PSF is not plausible
@@ -401,7 +402,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
         let [wanted, measure] = [0, 1].map(|k| known().map(|c| c.departure[k]).sum::<f32>());
         let freedom = if wanted > 0.0 { (wanted / measure).min(1.0) } else { 0.0 };
-        let (start, smoothing) = (&self.start, &self.smoothing);
+        let (start, smoothing) = (&self.start, &self.stars.smoothing);
         self.psf.nodes_mut().par_iter_mut().zip(&corrections).for_each(|(psf, of_node)| {
             if let Some(OfNode { correction, .. }) = of_node {
                 correction.apply(psf, start, freedom, prior);

@@ -11,7 +11,7 @@
 use std::f64::consts::{FRAC_PI_2, PI};
 
 use super::Psf;
-use crate::simd::{self, vectorized};
+use crate::simd::{self, symmetric, vectorized};
 
 /// Largest amplitude that the filter may take from any frequency of a Gaussian of the stars' width, whose
 /// largest amplitude is 1. Larger values suppress more of the ripples, and bias the shape of narrow images.
@@ -22,14 +22,14 @@ const MIN_ORDER: i32 = 3;
 const MAX_ORDER: i32 = 12;
 /// Frequencies per cycle per pixel at which the loss is evaluated.
 const FREQUENCIES: u32 = 50;
-/// Number of coefficients of one parity that the filter of the highest order reads on each side of a column.
+/// Number of columns of one parity that the filter of the highest order reads on each side of a column.
 const REACH: usize = MAX_ORDER as usize / 2;
 
 /// A filter along both axes with the response `1 - sin²ᵖ(πf/2)` at f cycles per pixel, where p is its order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Smoothing {
-    /// Half of the middle tap, and the taps on each side of it.
-    taps: Vec<f32>,
+    /// Half of the symmetric kernel, from its centre outwards.
+    kernel: Vec<f32>,
 }
 
 impl Smoothing {
@@ -45,7 +45,7 @@ impl Smoothing {
         Self::of_order((MIN_ORDER..MAX_ORDER).find(|&order| loss(order) <= MAX_LOSS).unwrap_or(MAX_ORDER))
     }
 
-    /// The filter of this order. The taps of `sin²ᵖ` are binomial coefficients over 4ᵖ, with alternating
+    /// The filter of this order. The kernel of `sin²ᵖ` has binomial coefficients over 4ᵖ, with alternating
     /// signs.
     fn of_order(order: i32) -> Self {
         let middle: f64 = (1..=order).map(|k| 1.0 - 0.5 / f64::from(k)).product();
@@ -54,17 +54,17 @@ impl Smoothing {
             binomial *= -f64::from(order - i + 1) / f64::from(order + i);
             -binomial as f32
         });
-        Self { taps: std::iter::once(0.5 * (1.0 - middle) as f32).chain(side).collect() }
+        Self { kernel: std::iter::once((1.0 - middle) as f32).chain(side).collect() }
     }
 
     /// Filters the departure of a function from `start`.
     pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf) {
-        vectorized(Smooth { taps: &self.taps, psf, start });
+        vectorized(Smooth { kernel: &self.kernel, psf, start });
     }
 }
 
 struct Smooth<'a> {
-    taps: &'a [f32],
+    kernel: &'a [f32],
     psf: &'a mut Psf,
     start: &'a Psf,
 }
@@ -78,41 +78,33 @@ impl simd::Work for Smooth<'_> {
         let (length, plane) = (grid.row(), grid.plane);
         let (now, start) = (&mut self.psf.coefficients, &self.start.coefficients);
         let departure: Vec<f32> = now.iter().zip(start).map(|(now, start)| now - start).collect();
-        // The departure is zero in the rim, so a row of the rim can replace the rows beyond the grid.
-        let row = |y: usize| &departure[y.min(grid.side - 1) * length..][..length];
-        // A row filtered along y: the even and the odd columns, with zeros on both sides.
-        let mut filtered = [0, 1].map(|_| vec![0.0_f32; plane + 2 * REACH]);
+        // A row filtered along y: its even columns, and its odd columns, each with zeros on both sides.
+        let padded = plane + 2 * REACH;
+        let mut filtered = vec![0.0; 2 * padded];
+        let mut taps = vec![[0; 2]; self.kernel.len()];
         let [first, last] = grid.bounds();
         for y in first..=last {
-            for (parity, columns) in filtered.iter_mut().enumerate() {
-                let columns = &mut columns[REACH..REACH + plane];
-                columns.fill(0.0);
-                for (i, tap) in self.taps.iter().enumerate() {
-                    let [above, below] =
-                        [y.saturating_sub(i), y + i].map(|y| &row(y)[parity * plane..][..plane]);
-                    add_pairs(*tap, above, below, columns);
+            for (parity, columns) in filtered.chunks_exact_mut(padded).enumerate() {
+                for (i, taps) in taps.iter_mut().enumerate() {
+                    // The departure is zero in the rim, so a row of the rim can replace the rows beyond the grid.
+                    let rows = [y.saturating_sub(i), (y + i).min(grid.side - 1)];
+                    *taps = rows.map(|row| row * length + parity * plane);
                 }
+                symmetric(self.kernel, &taps, &departure, &mut columns[REACH..REACH + plane]);
             }
             for (column, places) in grid.columns(y) {
-                let out = &mut now[places.clone()];
-                out.copy_from_slice(&start[places]);
-                for (i, tap) in self.taps.iter().enumerate() {
+                for (i, taps) in taps.iter_mut().enumerate() {
                     // Column c is at c / 2 among those of its parity.
-                    let parity = &filtered[(column + i) % 2];
-                    let [left, right] = [column + 2 * REACH - i, column + 2 * REACH + i]
-                        .map(|column| &parity[column / 2..][..out.len()]);
-                    add_pairs(*tap, left, right, out);
+                    let columns = [column + 2 * REACH - i, column + 2 * REACH + i];
+                    *taps = columns.map(|column| column % 2 * padded + column / 2);
+                }
+                let out = &mut now[places.clone()];
+                symmetric(self.kernel, &taps, &filtered, out);
+                for (out, start) in out.iter_mut().zip(&start[places]) {
+                    *out += start;
                 }
             }
         }
-    }
-}
-
-/// Adds the sums of two rows, times a factor.
-#[inline(always)]
-fn add_pairs(factor: f32, before: &[f32], after: &[f32], out: &mut [f32]) {
-    for ((out, before), after) in out.iter_mut().zip(before).zip(after) {
-        *out += factor * (before + after);
     }
 }
 
@@ -148,7 +140,7 @@ mod tests {
 
     #[test]
     fn narrow_images_keep_more_detail_than_wide_ones() {
-        let taps = |sigma: f64| Smoothing::of_width(sigma).taps.len() as i32 - 1;
+        let taps = |sigma: f64| Smoothing::of_width(sigma).kernel.len() as i32 - 1;
         assert_eq!([taps(0.4), taps(3.0)], [MAX_ORDER, MIN_ORDER]);
         assert!((MIN_ORDER..MAX_ORDER).contains(&taps(0.8)));
     }
