@@ -120,3 +120,22 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path, read):
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises((InputError, OSError, boresight.FileFormatError), match=r"pipe|regular"):
             read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are those of POSIX")
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipes_and_devices_are_never_replaced(tmp_path, linked):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to("pipe")
+    before = path.lstat()
+    database = boresight.SolverDatabase.generate_from_stars(
+        boresight.Catalog.hipparcos()[:300], max_fov_deg=60.0, cache=False
+    )
+    for write in (lambda path: write_atomically(path, b"data"), database.save_to_file):
+        with pytest.raises(InputError, match=r"^path: .* is a pipe or a device"):
+            write(path)
+    assert path.lstat() == before
+    assert len(list(tmp_path.iterdir())) == 1 + linked

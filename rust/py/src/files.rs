@@ -11,6 +11,8 @@ use std::time::Duration;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
+use crate::errors::InputError;
+
 /// Writes pieces to a file: readers see either the old file or the complete new one, whatever happens.
 /// Without `mode`, the file gets the permissions of any new file.
 #[pyfunction]
@@ -35,9 +37,16 @@ fn set_mode(_: &File, _: Option<u32>) -> io::Result<()> {
 }
 
 /// Writes to a temporary file in the target's folder, flushes it to the disk and renames it to the target.
+/// Never in place of a pipe or a device, such as /dev/null, or of a link to one, such as /dev/stdout.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other(InputError::new_err(format!(
+            "path: {} is a pipe or a device; give the path of a file",
+            path.display()
+        ))));
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -163,6 +172,7 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
     match error.raw_os_error().or(within).or(code) {
         Some(code) => {
             let text = io::Error::from_raw_os_error(code).to_string();
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
             PyOSError::new_err((code, text, path.display().to_string()))
         }
         None => PyOSError::new_err(format!("{error}: {}", path.display())),
