@@ -351,10 +351,57 @@ def test_jpeg_gives_the_luminance_that_it_stores(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "it is empty"), (b"x,y,flux\n1,2,3\n", r"Table\.read")]
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"x,y,flux\n1,2,3\n", r"Table\.read"),
+        (b"#?RADIANCE\n".ljust(99) + bytes(99), "known format; give FITS"),
+    ],
 )
 def test_what_is_no_picture_is_told(tmp_path, content, told):
     path = tmp_path / "stars.png"
     path.write_bytes(content)
     with pytest.raises(FileFormatError, match=told):
         read_frame(path)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("largest", [255, 4095, 65535])
+def test_ppm_keeps_all_bits(tmp_path, as_text, largest):
+    pixels = DEEP if largest == 65535 else DEEP % (largest + 1)
+    head = f"P{3 if as_text else 6}\n# by hand\n50 40\n{largest}\n".encode()
+    data = pixels.astype(">u2" if largest > 255 else "u1").tobytes()
+    if as_text:
+        data = b"# rows\n" + " ".join(map(str, pixels.ravel())).encode()
+    (tmp_path / "a.ppm").write_bytes(head + data)
+    image = read_frame(tmp_path / "a.ppm").image
+    np.testing.assert_allclose(image, luminance(pixels), rtol=1e-5)
+    (tmp_path / "short.ppm").write_bytes(head + data[: len(data) // 2])
+    with pytest.raises(FileFormatError):
+        read_frame(tmp_path / "short.ppm")
+
+
+def jpeg_2000(bits):
+    """A JPEG 2000 picture in colour whose header tells this depth."""
+    kept = io.BytesIO()
+    Image.fromarray((DEEP >> 8).astype(np.uint8)).save(kept, "JPEG2000")
+    content = bytearray(kept.getvalue())
+    content[content.find(b"\xff\x4f\xff\x51") + 42] = bits - 1
+    return bytes(content)
+
+
+def sgi(size):
+    """An SGI picture in colour, with samples of this number of bytes."""
+    head = struct.pack(">hBBHHHH", 474, 0, size, 3, 50, 40, 3).ljust(512, b"\0")
+    planes = np.moveaxis(DEEP[::-1] >> (16 - 8 * size), 2, 0)
+    return head + planes.astype(f">u{size}").tobytes()
+
+
+@pytest.mark.parametrize("content", [jpeg_2000, sgi])
+def test_depth_that_pillow_cuts_is_refused(tmp_path, content):
+    whole, deep = (8, 16) if content is jpeg_2000 else (1, 2)
+    (tmp_path / "a").write_bytes(content(whole))
+    assert read_frame(tmp_path / "a").image.shape == DEEP.shape[:2]
+    (tmp_path / "b").write_bytes(content(deep))
+    with pytest.raises(FileFormatError, match="more than 8 bits a sample"):
+        read_frame(tmp_path / "b")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from boresight import _core
 from boresight.errors import FileFormatError
 from boresight.frames import tiff
+from boresight.frames.deep import read_deep
 from boresight.frames.exif import ORIENTATIONS, exif_of
 from boresight.frames.fits import DAMAGE
 from boresight.frames.pillow import max_pixels, opened
@@ -27,6 +28,10 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 #: and colour with alpha.
 _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
 
+#: Number of bytes by which formats are recognised, and text is told from pictures with a header of
+#: text.
+HEAD_BYTES = 512
+
 #: Vector formats, which have no pixels to read.
 _VECTOR_FORMATS = ("EPS", "WMF")
 
@@ -35,7 +40,7 @@ Picture = tuple[NDArray[Any], dict[str, Any], list[str]]
 
 def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
     """Return the pixels of a picture, its EXIF, and notes."""
-    head = file.read(32)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
     notes: list[str] = []
     try:
@@ -52,6 +57,9 @@ def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
                 notes.append(f"the first of {picture.n_frames} pictures in the file was taken")
             if head.startswith(_PNG_MAGIC) and head[24] == 16 and head[25] in _PNG_SAMPLES:
                 return _deep_png(file, head), exif, notes
+            deep = read_deep(file, picture, source)
+            if deep is not None:
+                return deep, exif, notes
             # JPEG stores luminance separately from colours, which have less detail. Luminance alone
             # is faster to decode, and colour blocks cannot be mistaken for stars.
             picture.draft("L", None)

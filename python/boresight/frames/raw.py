@@ -53,8 +53,11 @@ def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
             # With a period of 6 (X-Trans), each quarter has the colours in the same proportion.
             return binned(pixels, period // 2 if period > 2 else period)
     except (OSError, ValueError, TypeError, MemoryError, rawpy.LibRawError) as error:
+        reason = error.args[0] if error.args else error
+        if isinstance(reason, bytes):  # a message of LibRaw
+            reason = reason.decode("ascii", "replace")
         raise FileFormatError(
-            f"{source} is a camera's raw file that rawpy cannot read: {error}"
+            f"{source} is a camera's raw file that rawpy cannot read: {reason}"
         ) from error
 
 
