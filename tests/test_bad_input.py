@@ -68,7 +68,7 @@ def solved(wide_database, wide_frame):
         np.array([[1, None], [2, 3]], dtype=object),
         [[1, 2], [3]],
         None,
-        "image.fits",
+        b"image.fits",
     ],
     ids=str,
 )

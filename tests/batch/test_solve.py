@@ -360,7 +360,7 @@ def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
         ({"frames": "/nowhere/*.fits"}, "frames: nothing"),
         ({"frames": [3]}, "frames: 3 is not a path"),
         ({"jobs": -1}, "jobs: -1"),
-        ({"executor": 3}, "executor: a int"),
+        ({"executor": 3}, "executor: an int"),
         ({"on_error": "ignore"}, "on_error: 'ignore'"),
         ({"match_radios": 0.1}, "match_radios"),
         ({"extraction": {"sigma": 3.0}}, "extraction: .*sigma"),

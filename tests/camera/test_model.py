@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from astropy.utils.masked import Masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,7 +125,7 @@ def test_a_model_does_not_change():
         (lambda: RadialDistortion(np.nan, scale=1.0), "k"),
         (lambda: RadialDistortion(scale=-1.0), "scale"),
         (lambda: CAMERAS[0].pixel_to_direction([1, 2], [1, 2, 3]), "x, y"),
-        (lambda: CAMERAS[0].pixel_to_direction("a", 1), "x, y"),
+        (lambda: CAMERAS[0].pixel_to_direction("a", 1), "x: "),
         (lambda: CAMERAS[0].direction_to_pixel([1.0, 2.0]), "direction"),
     ],
 )
@@ -176,3 +177,14 @@ def test_no_number_panics(x, y, f, k, flip):
     with np.errstate(all="ignore"):
         camera.direction_to_pixel(camera.pixel_to_direction(x, y))
         camera.direction_to_pixel([x, y, 1.0])
+
+
+def test_masked_numbers_are_unknown():
+    camera = CameraModel.from_fov(20.0, (100, 100))
+    x = np.ma.masked_array([1.0, 2.0], [False, True])
+    for masked in (x, Masked(x.data, mask=x.mask)):
+        seen = camera.pixel_to_direction(masked, 0.0)
+        assert np.array_equal(np.isnan(seen).all(axis=1), x.mask)
+        assert np.array_equal(seen[0], camera.pixel_to_direction(1.0, 0.0))
+    direction = np.ma.masked_array([[0.0, 0.0, 1.0]] * 2, [[False] * 3, [False, False, True]])
+    assert np.array_equal(np.isnan(camera.direction_to_pixel(direction)[0]), [False, True])

@@ -252,3 +252,19 @@ def test_certify_prints_rates_and_json(run):
     result = run(*given, "--fields", "0")
     assert result.exit_code == 2
     assert "--fields" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("database make a.db --max-fov -5", "--max-fov: is -5 degrees"),
+        ("database make a.db --max-fov 5 --min-fov 9", "--min-fov: is 9 degrees, more than --max"),
+        ("database info none.db", "none.db: No such file or directory"),
+        ("undo none.fits", "none.fits: No such file or directory"),
+        ("simulate a.fits --ra 10 --dec 5 --seed -1", "--seed: -1 is not a whole number"),
+    ],
+)
+def test_messages_name_the_options_and_the_files(run, command, told):
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert told in result.output

@@ -145,6 +145,9 @@ class TestGeneration:
             ("pattern_max_error", 1),
             ("lattice_field_oversampling", 0),
             ("lattice_field_oversampling", 2.5),
+            ("lattice_field_oversampling", 10**6),
+            ("patterns_per_lattice_field", np.inf),
+            ("epoch_proper_motion_year", 1e9),
             ("patterns_per_lattice_field", -1),
             ("patterns_per_lattice_field", 10**30),
             ("patterns_per_lattice_field", None),
@@ -158,6 +161,13 @@ class TestGeneration:
     def test_bad_parameters_are_named(self, argument, value):
         with pytest.raises(InputError, match=f"^{argument}: .*; give"):
             SolverDatabase.generate_from_hipparcos(**SMALL | {argument: value}, cache=False)
+
+    @pytest.mark.parametrize("value", [-1, 10**6 + 1, 10**30])
+    def test_messages_have_the_number_that_was_given(self, value):
+        with pytest.raises(InputError, match=f" {value}[ ;]"):
+            SolverDatabase.generate_from_hipparcos(
+                **SMALL | {"patterns_per_lattice_field": value}, cache=False
+            )
 
     def test_too_few_stars_are_refused(self):
         with pytest.raises(InputError, match=r"^stars: "):

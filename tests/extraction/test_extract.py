@@ -11,6 +11,7 @@ from astropy.nddata import (
     CCDData,
     NDData,
 )
+from astropy.utils.masked import Masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -136,6 +137,8 @@ def test_masks_of_every_kind_leave_pixels_out() -> None:
         np.ma.MaskedArray(wild, bad),
         NDData(wild, mask=bad),
         CCDData(wild, mask=bad, unit="adu"),
+        Masked(wild, mask=bad),
+        Masked(u.Quantity(wild, "adu"), mask=bad),
     ]
     for form in forms:
         assert extract_centroids(form).centroids == expected
@@ -281,7 +284,7 @@ def test_noiseless_stars_are_found() -> None:
         np.full((4, 4), None),
         np.full((4, 4), np.nan),
         None,
-        "image",
+        b"image",
         [[1, 2], [3]],
         np.ma.MaskedArray(np.zeros((4, 4)), True),
     ],

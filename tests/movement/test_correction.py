@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +143,8 @@ def test_colours_masks_and_nan():
     masked = np.ma.masked_array(scene(), np.zeros(SHAPE, bool))
     masked[10, 20] = np.ma.masked
     assert np.array_equal(found.warp_moved_to_ref(masked)[1], mask)
+    also = Masked(masked.data, mask=masked.mask)
+    assert np.array_equal(found.warp_moved_to_ref(also)[1], mask)
 
 
 def test_fill_edges_repeats_the_edge():

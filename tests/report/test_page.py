@@ -157,7 +157,7 @@ def test_frames_of_every_kind_are_drawn(result, views, tmp_path, kind):
 
 
 def test_other_results_are_refused(result, tmp_path):
-    with pytest.raises(InputError, match="result: a int"):
+    with pytest.raises(InputError, match="result: an int"):
         boresight.report(3, tmp_path / "page.html")
     with pytest.raises(InputError, match="frames: 1 for 3"):
         boresight.report(result, tmp_path / "page.html", frames=[None])

@@ -243,7 +243,7 @@ def test_the_tess_like_camera_is_the_same_binned_or_not(binning):
         {"background": np.inf}, {"moffat_beta": 1.0}, {"velocity_km_s": [1.0, 2.0]},
         {"velocity_km_s": [4e5, 0, 0]}, {"velocity_km_s": [np.nan, 0, 0]}, {"coma": -0.1},
         {"full_well_e": 0.0}, {"hot_pixels": -1}, {"faint_limit": np.nan}, {"stretch": np.nan},
-        {"psf_fwhm_px": 1e-6}, {"hot_pixels": 10**12}, {"cosmic_rays": 10**12},
+        {"psf_fwhm_px": 1e-6}, {"seed": -1}, {"hot_pixels": 10**12}, {"cosmic_rays": 10**12},
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_by_name(bad, one_star):

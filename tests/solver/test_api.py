@@ -204,16 +204,44 @@ def test_unknown_names_are_refused_before_the_work(call):
         call()
 
 
-@pytest.mark.parametrize("shape", [(677, 4), (5, 900), (7, 7)])
+@pytest.mark.parametrize("shape", [(677, 4), (5, 900), (7, 7), (), (30,), (30, 1)])
 def test_a_table_without_names_is_no_image(shape):
     with pytest.raises(InputError, match=r"^image: its shape .* columns x, y"):
         boresight.solve(np.ones(shape), image_shape=SHAPE)
 
 
-@pytest.mark.parametrize("given", [None, 5.0, object()])
+@pytest.mark.parametrize("given", [None, 5.0, object(), b"", memoryview(b"12"), {1, 2}])
 def test_what_is_neither_an_image_nor_stars_is_refused_as_such(given):
-    with pytest.raises(InputError, match=r"^image: a .* is neither an image nor a list of stars"):
+    with pytest.raises(InputError, match=r"^image: .* is neither an image nor a list of stars"):
         boresight.solve(given)
+
+
+def test_what_is_no_list_of_stars_is_told_before_the_shape_is_asked_for():
+    with pytest.raises(InputError, match=r"^centroids: list holds no positions"):
+        boresight.solve([[1, 2], [3]])
+    with pytest.raises(InputError, match=r"^database: an ndarray is none"):
+        boresight.solve_from_centroids(np.ones((9, 3)), 12.0, image_shape=SHAPE)
+
+
+def test_stars_from_an_iterator(found, wide_database):
+    stars = (star for star in found.centroids)
+    solution = boresight.solve(stars, 12.0, image_shape=SHAPE, database=wide_database)
+    assert is_orion(solution)
+
+
+@pytest.mark.parametrize("form", [lambda f: f.image, lambda f: "sky.fits", lambda f: f])
+@pytest.mark.parametrize(
+    ("call", "name"), [(boresight.solve_many, "centroids"), (boresight.calibrate, "frames")]
+)
+def test_one_frame_is_no_list_of_frames(wide_frame, call, name, form):
+    given = form(boresight.Frame(wide_frame.image))
+    with pytest.raises(InputError, match=f"^{name}: .*; give a list of frames"):
+        call(given)
+
+
+def test_no_frames_calibrate_nothing():
+    with pytest.raises(InputError, match=r"^frames: there are none"):
+        boresight.calibrate([])
 
 
 def test_angles_may_be_quantities_or_text(found, wide_database):

@@ -8,7 +8,7 @@ from astropy.io.fits import Header
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
-from boresight import CameraModel, Frame, diagnose, simulate_frame
+from boresight import CameraModel, Frame, diagnose, extract_centroids, simulate_frame, solve
 
 SHAPE = (512, 512)
 FOV, RA, DEC = 12.0, 83.8, -1.2
@@ -166,3 +166,16 @@ def test_what_was_found_as_json(wide_frame, wide_database):
 
     found = diagnose(wide_frame.image, 25.0, database=wide_database).to_dict()
     assert json.loads(json.dumps(found))["remedy"]["certain"] is True
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_ranks_for_brightness(wide_frame, wide_database, first):
+    stars = extract_centroids(wide_frame.image).centroids
+    rows = np.column_stack([stars.x, stars.y, np.arange(len(stars)) + first])
+    shape = wide_frame.image.shape
+    remedy = diagnose(rows, FOV, image_shape=shape, database=wide_database).remedy
+    assert remedy.cause == "brightness"
+    assert "rank of the star" in remedy.text
+    rows[:, 2] *= -1.0
+    rows[:, 2] += len(stars) + first
+    assert solve(rows, FOV, image_shape=shape, database=wide_database) is not None

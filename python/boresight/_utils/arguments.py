@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight._core import SPEED_OF_LIGHT_KM_S
+from boresight._utils.naming import type_of
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -32,7 +34,7 @@ def keyword_defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
 def check_options(options: Mapping[str, Any], known: type) -> None:
     """Raise an error for option names that are not in the `TypedDict` `known`."""
     if not isinstance(options, Mapping):
-        raise TypeError(f"options are a {type(options).__name__}, not a mapping")
+        raise TypeError(f"options are {type_of(options)}, not a mapping")
     names = known.__annotations__
     for base in getattr(known, "__orig_bases__", ()):
         names = getattr(base, "__annotations__", {}) | names
@@ -107,6 +109,26 @@ def pixels(name: str, values: Any) -> Any:
     """Return positions in pixels as plain numbers; other units raise an error."""
     same = ("", "pix", "pixel", "pixels", "px")
     return _in_unit(name, values, "pix", same, "give pixels")
+
+
+def numbers(name: str, values: Any, repair: str = "give one number per star") -> Floats:
+    """Return the real numbers of an array, a column or a Quantity, with NaN where masked."""
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    values = getattr(values, "value", values)
+    if masked is None and hasattr(values, "unmasked"):  # astropy's Masked
+        masked, values = values.mask, values.unmasked
+    try:
+        if hasattr(values, "isna"):  # pandas, whose missing values are not NaN
+            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        array = np.ma.getdata(np.asanyarray(values))
+        if array.dtype.kind not in "biuf":
+            raise TypeError
+        array = np.array(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: not an array of real numbers; {repair}") from None
+    if masked is not None:
+        array[np.broadcast_to(masked, array.shape)] = np.nan
+    return array
 
 
 def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
@@ -193,6 +215,18 @@ def cone(ra_deg: Any, dec_deg: Any, radius_deg: Any) -> tuple[float, float, floa
     if not 0 <= radius_deg <= 180:
         raise InputError(f"radius_deg: is {radius_deg}; give a radius from 0 to 180 degrees")
     return math.radians(ra_deg), math.radians(dec_deg), math.radians(radius_deg)
+
+
+def per_frame(name: str, given: Any) -> list[Any]:
+    """Return the list of what is given for each frame; a single frame raises an error."""
+    named = any(hasattr(given, attribute) for attribute in ("centroids", "colnames", "x"))
+    flat = getattr(given, "dtype", None) is not None and np.ndim(given) == 2
+    if named or flat or isinstance(given, str | bytes | os.PathLike):
+        raise InputError(f"{name}: {type_of(given)} is one frame; give a list of frames")
+    try:
+        return list(given)
+    except TypeError:
+        raise InputError(f"{name}: {type_of(given)} is no list; give a list of frames") from None
 
 
 def image_size(image_shape: Any) -> tuple[int, int]:

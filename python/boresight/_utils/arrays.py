@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import pixels
+from boresight._utils.arguments import numbers, pixels
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -95,12 +95,19 @@ def convex_hull(points: Floats) -> NDArray[np.intp]:
 
 
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Broadcast pixel coordinates x and y; return them as (n, 2) rows, and their common shape."""
-    x, y = pixels("x", x), pixels("y", y)
+    """Broadcast pixel coordinates x and y; return them as (n, 2) rows, and their common shape.
+
+    Masked coordinates are NaN.
+    """
+    xs = numbers("x", pixels("x", x), "give pixels")
+    ys = numbers("y", pixels("y", y), "give pixels")
     try:
-        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"x, y: {error}; give numbers or arrays that broadcast") from None
+        xs, ys = np.broadcast_arrays(xs, ys)
+    except ValueError:
+        raise InputError(
+            f"x, y: shapes {xs.shape}, {ys.shape} do not match; give numbers or arrays that "
+            "broadcast"
+        ) from None
     return np.stack([xs.ravel(), ys.ravel()], axis=-1), xs.shape
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from boresight.errors import BoresightError, InputError
 
-__all__ = ["named"]
+__all__ = ["named", "type_of"]
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
 
@@ -30,6 +30,9 @@ _NAMED: set[Callable[..., Any]] = set()
 
 #: Errors to which a value of the wrong type can lead.
 FOREIGN = (ValueError, TypeError, AttributeError, OverflowError, LookupError)
+
+#: Beginnings of the names of types that are spoken with a vowel: ndarray, HDUList.
+AN = ("a", "e", "i", "o", "ndarray", "hdu")
 
 #: Largest number of characters of a value in a message.
 SHOWN = 60
@@ -258,4 +261,12 @@ def _short(value: Any) -> str:
     shown = " ".join(repr(value).split())
     if len(shown) > SHOWN:
         shown = f"{shown[: SHOWN - 3]}..."
-    return f"{shown} is a {type(value).__name__}"
+    return shown if value is None else f"{shown} is {type_of(value)}"
+
+
+def type_of(value: Any) -> str:
+    """Name of the type of a value with its article, such as "an int"; "None" for None."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name.lower().startswith(AN) else 'a'} {name}"

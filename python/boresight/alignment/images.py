@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import image_size
+from boresight._utils.arguments import image_size, numbers
 from boresight._utils.arrays import convex_hull, east_north
 from boresight._utils.naming import named
 from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.tangent import SolvedMapping
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
-from boresight.extraction.columns import numbers, read_columns
+from boresight.extraction.columns import read_columns
 from boresight.frames.times import as_time
 
 if TYPE_CHECKING:

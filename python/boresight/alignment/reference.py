@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.arguments import numbers
 from boresight._utils.arrays import unit_vector
 from boresight._utils.naming import named
 from boresight.alignment.covariance import at_other_epochs, place_error, read_covariance, widened
@@ -16,7 +17,6 @@ from boresight.alignment.images import ImageCatalog, ImageGroup, hull
 from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError
-from boresight.extraction.columns import numbers
 
 if TYPE_CHECKING:
     from astropy.time import Time

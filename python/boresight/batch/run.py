@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from boresight._utils import arguments
+from boresight._utils.naming import type_of
 from boresight.batch.frames import read
 from boresight.batch.journal import Row
 from boresight.errors import BoresightError, InputError
@@ -262,7 +263,9 @@ def _failure(name: str, error: Exception, start: float, work: Work) -> Row:
 
 
 def reason_of(error: BaseException) -> str:
-    """Message of an error in one line."""
+    """Message of an error in one line; for an error of the system, the file and the fault."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -278,7 +281,7 @@ def as_executor(executor: Any) -> Any:
         return executor.get_executor(pure=False, retries=3)
     if not hasattr(executor, "submit"):
         raise InputError(
-            f"executor: a {type(executor).__name__}; give a concurrent.futures.Executor or a "
+            f"executor: {type_of(executor)}; give a concurrent.futures.Executor or a "
             "dask.distributed.Client"
         )
     return executor

@@ -162,7 +162,10 @@ def calibrate(
     arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
     arguments.check_options(solve_options or {}, SolveOptions)
     known = camera_model.image_shape if image_shape is None and camera_model else image_shape
-    taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(frames)]
+    listed = arguments.per_frame("frames", frames)
+    if not listed:
+        raise InputError("frames: there are none; give at least one")
+    taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(listed)]
     known_times = _times(taken, times)
     database = choose_database(database, fov_estimate_deg, camera_model, projection)
     if catalog is None and None not in known_times:

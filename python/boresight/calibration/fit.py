@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight._utils.origins import Origin
 from boresight._utils.statistics import planar_scale
 from boresight.apparent.place import ApparentPlace
@@ -352,7 +352,7 @@ def _matched(index: int, result: Any) -> MatchedStars | None:
     stars = result.matched_stars if isinstance(result, Solution) else result
     if not isinstance(stars, MatchedStars):
         raise InputError(
-            f"results[{index}]: a {type(result).__name__} is not a solved frame; "
+            f"results[{index}]: {type_of(result)} is not a solved frame; "
             "give Solutions, MatchedStars or None"
         )
     return stars

@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import degrees, image_size, vector
+from boresight._utils.arguments import degrees, image_size, numbers, vector
 from boresight._utils.arrays import map_points, points_of, split
 from boresight._utils.documents import JsonDocument, check_kind
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight.camera.distortion import (
     PolynomialDistortion,
     RadialDistortion,
@@ -132,7 +132,7 @@ class CameraModel(JsonDocument):
             distortion, PolynomialDistortion | RadialDistortion
         ):
             raise InputError(
-                f"distortion: a {type(distortion).__name__} is not a distortion model; "
+                f"distortion: {type_of(distortion)} is not a distortion model; "
                 "give a PolynomialDistortion, a RadialDistortion or None"
             )
         center = vector("optical_center", optical_center)
@@ -293,7 +293,7 @@ class CameraModel(JsonDocument):
             distortion, farther out than one and a half times the image's half-diagonal, where the
             model is not valid.
         """
-        v = np.asarray(direction, dtype=np.float64)
+        v = numbers("direction", direction, "give unit vectors of shape (..., 3)")
         if v.ndim == 0 or v.shape[-1] != 3:
             raise InputError(
                 f"direction: its shape is {v.shape}; give unit vectors of shape (..., 3)"

@@ -388,6 +388,8 @@ def _rebuild(kind: type[Stars], columns: dict[str, NDArray[Any]], epoch: float) 
 
 
 def _column(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:
+    if dtype is not np.int64:
+        values = arguments.numbers(name, values, "give a one-dimensional array of them")
     try:
         given = np.asarray(values)
         if dtype is np.int64 and given.dtype.kind not in "iu" and given.size:

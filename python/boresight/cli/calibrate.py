@@ -128,7 +128,7 @@ def calibrate(
         else:
             print_headings()
             for record in records:
-                print_record(record)
+                print_record(record, error=record not in unread)
             click.echo(f"{result.camera_model}")
         options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
         options |= {"database": repr(patterns)}

@@ -15,6 +15,7 @@ import click
 
 from boresight._utils.extras import check_extra
 from boresight._utils.origins import Origin
+from boresight.batch.run import reason_of
 from boresight.camera.model import CameraModel, Projection
 from boresight.cli.frames import Reading
 from boresight.database.database import PatternDatabase
@@ -45,12 +46,21 @@ OPTION_NAMES = {
     "partition_by": "--partition-by",
     "num_fields": "--fields",
     "num_detections": "--detections",
+    "max_fov_deg": "--max-fov",
+    "min_fov_deg": "--min-fov",
+    "epoch_proper_motion_year": "--epoch",
+    "seed": "--seed",
+    "jobs": "--jobs",
+    "output": "--output",
+    "overwrite": "--overwrite",
+    "resume": "--anew",  # messages name it with False
 }
 
 #: Pattern of an argument with its value in a message, such as ``fov_deg=12.0``.
 _GIVEN = re.compile(r"\b(\w+)=('?)([\w.+-]+)\2")
 _NAMED = re.compile(r"\b(fov_deg|fov_estimate_deg|fov_max_error_deg|sigma_threshold|attitude_hint|"
-                    r"hint_uncertainty_deg|image_shape|camera_model)\b")  # fmt: skip
+                    r"hint_uncertainty_deg|image_shape|camera_model|max_fov_deg|min_fov_deg)"
+                    r"\b")  # fmt: skip
 
 frames_argument = click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
 
@@ -147,7 +157,7 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:  # the reader has closed the pipe; click exits quietly
             raise
         except (BoresightError, OSError, ModuleNotFoundError) as error:
-            click.echo(f"boresight: {in_options(str(error))}", err=True)
+            click.echo(f"boresight: {in_options(reason_of(error))}", err=True)
             raise SystemExit(2) from None
 
     return run
@@ -157,10 +167,16 @@ def in_options(message: str) -> str:
     """Replace the names of arguments in a message of the library by the names of options."""
     name, colon, rest = message.partition(":")
     message = OPTION_NAMES.get(name, name) + colon + rest
-    message = _GIVEN.sub(
-        lambda m: f"{OPTION_NAMES[m[1]]} {m[3]}" if m[1] in OPTION_NAMES else m[0], message
-    )
+    message = _GIVEN.sub(_option, message).replace(", or None", ", or leave it out")
     return _NAMED.sub(lambda m: OPTION_NAMES[m[0]], message)
+
+
+def _option(given: re.Match[str]) -> str:
+    """Return the option that gives an argument its value; a flag has no value."""
+    if given[1] not in OPTION_NAMES:
+        return given[0]
+    name = OPTION_NAMES[given[1]]
+    return name if given[3] in ("True", "False") else f"{name} {given[3]}"
 
 
 def reading_of(

@@ -83,8 +83,11 @@ def print_headings() -> None:
     click.echo("  ".join(f"{h:>{w}}" for h, w in zip(HEADINGS, WIDTHS, strict=True)) + "  Frame")
 
 
-def print_record(record: Record) -> None:
-    """Print the table line of a frame and, below the line, the reasons for a failure."""
+def print_record(record: Record, *, error: bool = True) -> None:
+    """Print the table line of a frame and, below the line, the reasons for a failure.
+
+    Without `error`, the error of the frame, which was printed before, is not repeated.
+    """
     if record["solved"]:
         formats = (".5f", "+.5f", ".4f", ".4f", "d", ".2f", ".1f")
         names = ("ra_deg", "dec_deg", "roll_deg", "fov_deg", "num_matches", "rmse_arcsec",
@@ -100,7 +103,8 @@ def print_record(record: Record) -> None:
     for finding in record.get("diagnosis", {}).get("findings", ()):
         word = "" if finding["certain"] else "perhaps "
         click.echo(f"    {word}{finding['cause']}: {finding['text']}")
-    print_error(record)
+    if error:
+        print_error(record)
 
 
 def print_error(record: Record) -> None:

@@ -14,7 +14,7 @@ from boresight.errors import InputError
 
 __all__ = ["PRESETS", "DatabaseParameters", "GenerationOptions", "SizeEstimate"]
 
-# Largest integer of the core, which refuses values out of range and states the range.
+# Largest integer of the core, which states the ranges within it.
 _MOST = 2**32 - 1
 
 
@@ -186,9 +186,12 @@ def core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
 
     def count(name: str) -> int:
         value = getattr(parameters, name)
-        if isinstance(value, bool) or number(name) != value or value != int(value):
+        if isinstance(value, bool) or number(name) != value or not float(value).is_integer():
             raise InputError(f"{name}: is {value!r}; give a whole number")
-        return min(max(int(value), 0), _MOST)
+        if not 0 <= value <= _MOST:
+            usual = getattr(DatabaseParameters, name)
+            raise InputError(f"{name}: {value!r} is out of range; give a number such as {usual}")
+        return int(value)
 
     min_fov_deg = optional("min_fov_deg")
     return {

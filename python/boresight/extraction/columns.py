@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arguments import pixels
+from boresight._utils.arguments import numbers, pixels
 from boresight._utils.origins import Origin
 from boresight.errors import InputError
 
@@ -120,6 +120,8 @@ def read_columns(stars: Any, own: Sequence[str]) -> Columns:
 
 def may_hold_stars(given: Any) -> bool:
     """Whether an object is a table or a sequence, and so may be a list of stars."""
+    if isinstance(given, str | bytes | bytearray | memoryview | set | frozenset):
+        return False
     if _names(given) or _names(getattr(given, "data", None)) or hasattr(given, "centroids"):
         return True
     return isinstance(given, Iterable) and not hasattr(given, "read")
@@ -229,25 +231,3 @@ def _of_array(stars: Any, kind: str) -> Columns:
 def _place(name: str, values: Any) -> Floats:
     """Return positions in pixels; other units are refused."""
     return numbers(name, pixels(name, values))
-
-
-def numbers(name: str, values: Any) -> Floats:
-    """Return the real numbers of an array, a column or a Quantity, with NaN where masked."""
-    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    values = getattr(values, "value", values)
-    if masked is None and hasattr(values, "unmasked"):  # astropy's Masked
-        masked, values = values.mask, values.unmasked
-    try:
-        if hasattr(values, "isna"):  # pandas, whose missing values are not NaN
-            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        array = np.ma.getdata(np.asanyarray(values))
-        if array.dtype.kind not in "biuf":
-            raise TypeError
-        array = np.array(array, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{name}: not an array of real numbers; give one number per star"
-        ) from None
-    if masked is not None:
-        array[np.broadcast_to(masked, array.shape)] = np.nan
-    return array

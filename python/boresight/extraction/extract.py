@@ -181,10 +181,10 @@ def extract_centroids(
     image : array_like, shape (height, width)
         Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData` or
         `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used), a
-        `~astropy.units.Quantity`, a `Frame`, or an HDU, HDUList, PIL image or open file that
-        `read_frame` takes. NaN and infinite pixels are ignored. With `luminance` also (height,
-        width, 3 or 4) or (3, height, width). Axes of length 1 are removed. float32, float64,
-        uint16, int16 and uint8 are read in place.
+        `~astropy.units.Quantity`, an `astropy.utils.masked.Masked` array, a `Frame`, or a path,
+        HDU, HDUList, PIL image or open file that `read_frame` takes. NaN and infinite pixels are
+        ignored. With `luminance` also (height, width, 3 or 4) or (3, height, width). Axes of length
+        1 are removed. float32, float64, uint16, int16 and uint8 are read in place.
     sigma_threshold : float, default 5.0
         Detection threshold in the filtered frame, in standard deviations of the filtered
         background.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from boresight._utils.arguments import numbers
+from boresight._utils.naming import type_of
 from boresight.errors import InputError
 from boresight.frames.frame import Frame
 from boresight.frames.pixels import luminance as to_luminance
-from boresight.frames.read import frame_of
+from boresight.frames.pixels import without_mask
+from boresight.frames.read import frame_of, read_frame
 
 _NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np.uint8)}
 
@@ -28,7 +32,7 @@ def variance_of(image: Any) -> npt.NDArray[Any] | None:
             variance = uncertainty.represent_as(VarianceUncertainty)
     except (TypeError, ValueError):
         raise InputError(
-            f"image: its uncertainty is a {type(uncertainty).__name__}; give StdDevUncertainty, "
+            f"image: its uncertainty is {type_of(uncertainty)}; give StdDevUncertainty, "
             "VarianceUncertainty or InverseVariance"
         ) from None
     array = np.asarray(variance.array, dtype=np.float64)
@@ -47,10 +51,7 @@ def noise_of(
     if variance is not None and weight is not None:
         raise InputError("weight: there is a variance too; give one of the two")
     name, given = ("variance", variance) if weight is None else ("weight", weight)
-    try:
-        array = np.asarray(getattr(given, "value", given), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: not an array of real numbers; give one per pixel") from None
+    array = numbers(name, given, "give one per pixel")
     if array.shape != shape:
         raise InputError(f"{name}: its shape is {array.shape}; give that of the image, {shape}")
     masked = np.zeros(shape, bool) if bad is None else bad
@@ -72,14 +73,12 @@ def noise_of(
 def pixels_of(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Return the image as a native array with contiguous rows, and the mask that it brings."""
     mask: Any = None
+    if isinstance(image, str | os.PathLike):
+        image = read_frame(image)
     frame = image if isinstance(image, Frame) else frame_of(image)
     if frame is not None:
         image, mask = frame.image, frame.mask
-    if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
-        mask, image = image.mask, image.data
-    if isinstance(image, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(image) if mask is None else mask | np.ma.getmaskarray(image)
-        image = image.data
+    image, mask = without_mask(image, mask)
     try:
         array = np.asarray(getattr(image, "value", image))
     except ValueError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from boresight._utils.arguments import numbers
 from boresight._utils.naming import named
 from boresight._utils.origins import center_of
 from boresight.errors import InputError
@@ -350,8 +351,9 @@ class CentroidColumns(Sequence[Centroid]):
 
 
 def _column(name: str, value: Any, kind: type) -> npt.NDArray[Any]:
+    given = numbers(name, value) if np.dtype(kind).kind == "f" else value
     try:
-        array = np.asarray(getattr(value, "value", value))
+        array = np.asarray(getattr(given, "value", given))
         if array.dtype.kind not in "biuf":
             raise TypeError
         return np.array(array, dtype=kind, order="C")

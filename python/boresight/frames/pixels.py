@@ -39,3 +39,24 @@ def luminance(colours: NDArray[Any]) -> NDArray[Any]:
         np.add(red, green, out=grey[rows])
         grey[rows] += blue
     return grey
+
+
+def without_mask(image: Any, mask: Any = None) -> tuple[Any, Any]:
+    """Return the pixels of an image, and its mask combined with another one; None without any.
+
+    The image may be an NDData, a masked array of numpy, or one of `astropy.utils.masked`.
+    """
+    if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
+        mask, image = _either(mask, image.mask), image.data
+    if isinstance(image, np.ma.MaskedArray):
+        mask, image = _either(mask, np.ma.getmaskarray(image)), image.data
+    elif hasattr(image, "unmasked") and hasattr(image, "mask"):  # astropy's Masked
+        mask, image = _either(mask, image.mask), image.unmasked
+    return image, mask
+
+
+def _either(one: Any, other: Any) -> Any:
+    """Combine two masks, each of which may be None."""
+    if one is None or other is None:
+        return other if one is None else one
+    return np.asarray(one, bool) | np.asarray(other, bool)

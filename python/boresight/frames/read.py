@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boresight._utils.deadline import deadline_checked
 from boresight._utils.files import check_is_file
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight._utils.quiet import quiet
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.choice import Hdu, HduName, choose
@@ -126,7 +126,7 @@ def read_frame(
     frame = frame_of(path, region=region, hdu=hdu)
     if frame is None:
         raise InputError(
-            f"path: a {type(path).__name__} is not a file; give the path of one, an open binary "
+            f"path: {type_of(path)} is not a file; give the path of one, an open binary "
             "file, an HDU or a PIL image"
         )
     return frame

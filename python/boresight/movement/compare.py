@@ -10,7 +10,7 @@ import numpy as np
 
 from boresight._utils.arguments import probability
 from boresight._utils.arrays import Floats
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight._utils.quiet import quiet
 from boresight.calibration.result import CalibrationResult
 from boresight.camera.model import CameraModel
@@ -226,7 +226,7 @@ def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
         return Reference(bare, OPTICS, np.zeros((8, 8)))
     if not isinstance(calibration, MountedCamera):
         raise InputError(
-            f"calibration: a {type(calibration).__name__} is not valid; give a MountedCamera, a "
+            f"calibration: {type_of(calibration)} is not valid; give a MountedCamera, a "
             "Solution, a CalibrationResult or a CameraModel"
         )
     if site is not None and calibration.site is None:

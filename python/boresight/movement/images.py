@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import Floats
+from boresight._utils.naming import type_of
 from boresight.errors import InputError
 from boresight.frames.frame import Frame
-from boresight.frames.pixels import luminance, native
+from boresight.frames.pixels import luminance, native, without_mask
 from boresight.frames.read import frame_of, read_frame
 
 __all__ = ["grey", "image_of", "noise_of", "pair_of"]
@@ -51,19 +52,14 @@ def image_of(given: Any, name: str = "image") -> NDArray[Any]:
                 f"{name}: this calibration carries no image; give the image it was made of"
             )
         return image_of(given.image, name)
-    if hasattr(given, "uncertainty") and hasattr(given, "data"):  # astropy's NDData
-        given, mask = given.data, given.mask
-    if isinstance(given, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(given)
-        given = given.data
+    given, mask = without_mask(given, mask)
     try:
         array = native(np.asarray(getattr(given, "value", given)))
     except ValueError as error:
         raise InputError(f"{name}: {error}; give an array of shape (rows, columns)") from None
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"{name}: a {type(given).__name__} of type {array.dtype} is not an image; give real "
-            "numbers"
+            f"{name}: {type_of(given)} of type {array.dtype} is not an image; give real numbers"
         )
     if array.ndim not in (2, 3) or array.size == 0:
         raise InputError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arrays import Floats
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight.errors import InputError
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.detect import detect_movement
@@ -85,7 +85,7 @@ def manual_movement(
     """
     first, second = pair_of(ref, moved)
     if not isinstance(correction, MovementCorrection | None):
-        raise InputError(f"correction: a {type(correction).__name__}; give a MovementCorrection")
+        raise InputError(f"correction: {type_of(correction)}; give a MovementCorrection")
     if not 0 <= port <= 65535:
         raise InputError(f"port: {port} is not valid; give 1 to 65535, or 0 for a free one")
     if correction is not None and correction.im_shape != first.shape:

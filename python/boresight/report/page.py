@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import type_of
 from boresight.alignment.result import AlignmentResult
 from boresight.calibration.result import CalibrationResult
 from boresight.errors import InputError
@@ -156,8 +157,7 @@ def _kind(result: Any) -> _Kind:
         return _Kind(Sequence, "Solution", len, solved_sections)
     names = ", ".join(kind.type.__name__ for kind in _KINDS)
     raise InputError(
-        f"result: a {type(result).__name__} has no report; give one of {names}, or a list of "
-        "solutions"
+        f"result: {type_of(result)} has no report; give one of {names}, or a list of solutions"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boresight._utils.arguments import degrees, whole
+from boresight._utils.arguments import count, degrees, whole
 from boresight._utils.files import write_atomically
 from boresight._utils.naming import named
 from boresight.camera.model import CameraModel
@@ -389,7 +389,7 @@ def simulate_frame(
     _check_finite(TINY, exposure_s=exposure_s, gain=gain)
     _check_finite(TINY, full_well_e=1.0 if full_well_e is None else full_well_e)
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(count("seed", seed))
     truth = SimulatedFrame(
         np.empty((0, 0), np.float32), _no_stars(), camera_model, ra_deg % 360.0, dec_deg, roll_deg,
         attitude(ra_deg, dec_deg, roll_deg), epoch, exposure_s, velocity)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from boresight._utils import arguments
 from boresight._utils.deadline import until
+from boresight._utils.naming import type_of
 from boresight._utils.progress import Progress
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
-from boresight.extraction.columns import may_hold_stars
+from boresight.extraction.columns import may_hold_stars, read_columns
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
 from boresight.frames.hints import HeaderHints
@@ -93,10 +94,12 @@ def find_stars(
     elif not _is_image(given):
         if not may_hold_stars(given):
             raise InputError(
-                f"image: a {type(given).__name__} is neither an image nor a list of "
+                f"image: {type_of(given)} is neither an image nor a list of "
                 "stars; give an array of shape (height, width), a Frame, the path of a file, or "
                 "stars with x and y"
             )
+        if image_shape is None and isinstance(given, list | tuple):
+            read_columns(given, ())  # what is no list of stars needs no image_shape
         return Found(given, image_shape)
     if deadline < math.inf:
         left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
@@ -121,6 +124,8 @@ def _opened(given: Any) -> Any:
         return given
     if (frame := held_frame(given)) is not None:
         return frame
+    if isinstance(given, Iterator):  # several attempts read it
+        given = list(given)
     return np.asarray(given) if _is_of_rows(given) else given
 
 
@@ -151,7 +156,7 @@ def _is_of_rows(given: Any) -> bool:
 def _is_image(given: Any) -> bool:
     """Whether this is an image, and not positions, which have two or three columns.
 
-    Tables, structured arrays, lists and objects hold positions.
+    Tables, structured arrays, lists and objects hold positions. Other arrays raise `InputError`.
     """
     if hasattr(given, "uncertainty") and hasattr(given, "data"):  # astropy's NDData
         return True
@@ -161,9 +166,9 @@ def _is_image(given: Any) -> bool:
         return False
     if len(shape) > 2:
         return True
-    if len(shape) != 2 or shape[1] <= 3:
+    if 0 in shape or (len(shape) == 2 and shape[1] in (2, 3)):
         return False
-    if min(shape) < SMALLEST_IMAGE:
+    if len(shape) < 2 or min(shape) < SMALLEST_IMAGE:
         raise InputError(
             f"image: its shape {shape} is too small for an image, and a list of stars has columns "
             "x, y[, brightness]; give one of the two"

@@ -244,8 +244,9 @@ class SkyMapping:
                 raise InputError(
                     "dec: missing; give ra and dec in degrees, or one SkyCoord"
                 ) from None
-        ra, dec = arguments.angles("ra", ra), arguments.angles("dec", dec)
-        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
+        ra = arguments.numbers("ra", arguments.angles("ra", ra), "give degrees")
+        dec = arguments.numbers("dec", arguments.angles("dec", dec), "give degrees")
+        ra, dec = np.broadcast_arrays(ra, dec)
         directions = unit_vector(ra.ravel(), dec.ravel())
         pixels = self._core.matches.sky_to_pixel(directions)
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]

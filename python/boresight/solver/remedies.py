@@ -12,6 +12,9 @@ from boresight.solver.findings import Finding
 from boresight.solver.solution import Solution
 from boresight.solver.solve import likeliest, solve_from_centroids
 
+#: Numbers from which on ranks, one a star, may begin.
+FIRST_RANKS = (0.0, 1.0)
+
 #: If every brightness is below this value, the numbers may be magnitudes: magnitudes of stars
 #: always are below, counts seldom.
 MOST_MAGNITUDE = 35.0
@@ -30,18 +33,21 @@ ALL_SKY_FOV_DEG = 180.0
 
 
 def brightness(case: Case) -> Finding | None:
-    """Try the brightness column as magnitudes."""
-    stars = case.stars
-    if case.extraction is not None or not len(stars) or (stars.brightness >= MOST_MAGNITUDE).any():
+    """Try the brightness column as magnitudes or ranks, which grow with faintness."""
+    light = case.stars.brightness
+    if case.extraction is not None or not len(light):
+        return None
+    are_ranks = light.min() in FIRST_RANKS and light.max() - light.min() == len(set(light)) - 1
+    if (light >= MOST_MAGNITUDE).any() and not are_ranks:
         return None
     opposite = case.rows | {"stars": case.rows["stars"] * (1.0, 1.0, -1.0)}
     solution = case.solve(rows=opposite)
     if solution is None:
         return None
-    text = (
-        "it is in magnitudes, so that the faintest stars come first; give a table with a column "
-        "mag, or 10 ** (-0.4 * mag)"
-    )
+    what, repair = "in magnitudes", "give a table with a column mag, or 10 ** (-0.4 * mag)"
+    if are_ranks:
+        what, repair = "the rank of the star", "give it with the opposite sign, or leave it out"
+    text = f"it is {what}, so that the faintest stars come first; {repair}"
     return Finding("brightness", text, {}, solution)
 
 

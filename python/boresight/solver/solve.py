@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from boresight import _core as core
 from boresight._utils import arguments
-from boresight._utils.naming import named
+from boresight._utils.naming import named, type_of
 from boresight._utils.origins import Origin
 from boresight._utils.progress import Progress, progress_callback
 from boresight.apparent.place import ApparentPlace
@@ -279,7 +279,7 @@ def solve_many(
     [10.0, 90.0]
     """
     arguments.check_options(options, SolveOptions)
-    lists = list(centroids)
+    lists = arguments.per_frame("centroids", centroids)
     image_shape = common_shape(lists, image_shape)
     own = {"camera_models": camera_models, "attitude_hints": attitude_hints, "places": places}
     for name, values in own.items():
@@ -294,7 +294,7 @@ def solve_many(
         for value in () if values is None else values:
             if value is not None and not isinstance(value, kind):
                 raise InputError(
-                    f"{name}: it has a {type(value).__name__}; give {kind.__name__} or None each"
+                    f"{name}: it has {type_of(value)}; give {kind.__name__} or None each"
                 )
     if not lists:
         return []
@@ -447,6 +447,8 @@ def solve_from_centroids(
     --------
     See `Solution`.
     """
+    if not isinstance(database, PatternDatabase):
+        raise InputError(f"database: {type_of(database)} is none; give a SolverDatabase")
     options: SolveOptions = {
         "fov_max_error_deg": fov_max_error_deg,
         "match_radius": match_radius,

@@ -52,6 +52,9 @@ impl Default for Parameters {
 /// Smallest field of view accepted: 1 arcmin.
 const SMALLEST_FOV: f64 = std::f64::consts::PI / 10_800.0;
 
+/// Maximum oversampling of the lattice: neighbouring fields have all their stars in common far below it.
+const MOST_OVERSAMPLING: u32 = 100_000;
+
 /// Maximum number of patterns per lattice field: patterns of more than 70 stars per field add no information.
 const MOST_PATTERNS_PER_FIELD: u32 = 1_000_000;
 
@@ -88,7 +91,7 @@ impl Parameters {
 
     fn check_counts(&self) -> Result<()> {
         let counts = [
-            ("lattice_field_oversampling", self.lattice_field_oversampling, 1, 1_000_000),
+            ("lattice_field_oversampling", self.lattice_field_oversampling, 1, MOST_OVERSAMPLING),
             ("patterns_per_lattice_field", self.patterns_per_lattice_field, 1, MOST_PATTERNS_PER_FIELD),
             ("verification_stars_per_fov", self.verification_stars_per_fov, 4, 1_000_000),
         ];
@@ -118,8 +121,8 @@ impl Parameters {
             let repair = format!("give a ratio of at least {LEAST_STEP}, such as 1.5");
             return Err(Error::argument("multiscale_step", problem, repair));
         }
-        if self.epoch.is_some_and(|year| !(-10_000.0..=10_000.0).contains(&year)) {
-            let problem = format!("is {:?}", self.epoch);
+        if let Some(year) = self.epoch.filter(|year| !(-10_000.0..=10_000.0).contains(year)) {
+            let problem = format!("is {year}");
             return Err(Error::argument(
                 "epoch_proper_motion_year",
                 problem,
