@@ -101,7 +101,7 @@ def ours(images: list[Image], refcat: Floats | None, radius: float, **options: A
     table = None if refcat is None else Table(refcat, names=["RA", "DEC"])
     kind = {"fitgeom": "rscale", "searchrad": radius, "expand_refcat": refcat is None} | options
     result = align(catalogs, table, **kind)
-    claimed = [told.status != "failed" for told in result.images]
+    claimed = [image.status != "failed" for image in result.images]
     return claimed, [catalog.wcs for catalog in catalogs], result
 
 

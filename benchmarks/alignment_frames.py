@@ -52,10 +52,10 @@ def held_out(path: Path) -> None:
                 off[:, 0] *= np.cos(np.radians(frame.sky[:, 1]))
                 left.append(off[out] / frame.scale)
         squares = [(np.concatenate(r) ** 2).sum(axis=1).mean() for r in (alone, together, bent)]
-        told = np.sqrt(squares)
+        rms = np.sqrt(squares)
         print(
-            f"{len(frames)} frames, order {order}: {told[0]:.3f} px each frame alone, "
-            f"{told[1]:.3f} px all at once, {told[2]:.3f} px with quadratics of their own"
+            f"{len(frames)} frames, order {order}: {rms[0]:.3f} px each frame alone, "
+            f"{rms[1]:.3f} px all at once, {rms[2]:.3f} px with quadratics of their own"
         )
 
 
@@ -137,7 +137,7 @@ def pairs(path: Path) -> None:
             stars = extract_centroids(frame.image, mask=frame.mask).centroids
             wcs = make_wcs(np.zeros(2))
             catalogs.append(ImageCatalog(wcs, stars, image_shape=frame.image_shape))
-        told = align(catalogs, searchrad=40, tolerance=2).images[1]
+        aligned = align(catalogs, searchrad=40, tolerance=2).images[1]
         a, b = (catalog.wcs for catalog in catalogs)
         middle = np.array([frames[1].image_shape[::-1]]) / 2
         found = (a.all_world2pix(b.all_pix2world(middle, 0), 0) - middle)[0]
@@ -148,8 +148,8 @@ def pairs(path: Path) -> None:
         ra, dec = solved[1].pixel_to_world(0.0, 0.0)
         wanted = np.array([float(c) for c in solved[0].world_to_pixel(ra, dec)])
         line = (
-            f"{paths[0].stem[-30:]} {paths[1].stem[-30:]}: {told.verdict}, {told.num_fitted} "
-            f"matches, rmse {told.rmse_px:.2f} px, shift ({found[0]:.2f}, {found[1]:.2f}), off "
+            f"{paths[0].stem[-30:]} {paths[1].stem[-30:]}: {aligned.verdict}, {aligned.num_fitted} "
+            f"matches, rmse {aligned.rmse_px:.2f} px, shift ({found[0]:.2f}, {found[1]:.2f}), off "
             f"{np.hypot(*(found - wanted)):.2f} px from that of the solutions"
         )
         if (listed := pair.get("shift_px")) is not None:

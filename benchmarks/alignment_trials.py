@@ -1,9 +1,9 @@
-"""Trials of alignment by the hundred: what chance makes of lists, and errors that are told.
+"""Trials of alignment by the hundred: what chance makes of lists, and reported errors.
 
     python benchmarks/alignment_trials.py [--only unrelated,small,reserved,...] [--trials 1000]
 
 `unrelated` are lists without a star in common, `small` those of a few stars with any shift,
-rotation and scale, `reserved` mosaics whose sources tell their errors, `poisoned` mosaics one image
+rotation and scale, `reserved` mosaics whose errors are known, `poisoned` mosaics one image
 of which is spoilt, `sequence` dithers that are aligned to each other, beside the simultaneous fit
 with the true matches, `priors` images of some years and a catalogue with correlated errors.
 """
@@ -36,12 +36,12 @@ def unrelated(trials: int) -> None:
         stars = rng.uniform(-FIELD / 2, 1.5 * FIELD, (int(rng.integers(30, 300)), 2))
         table = Table(wcs.all_pix2world(stars, 0), names=["RA", "DEC"])
         image = ImageCatalog(wcs, sources, image_shape=(int(FIELD), int(FIELD)))
-        told = align(
+        aligned = align(
             [image], table, searchrad=float(rng.choice([5, 50, 300])),
             fitgeom=str(rng.choice(["shift", "rshift", "rscale", "general"])),
         ).images[0]  # fmt: skip
-        claimed += told.status != "failed"
-        good += told.verdict == "good"
+        claimed += aligned.status != "failed"
+        good += aligned.verdict == "good"
     print(f"unrelated lists: {claimed} of {trials} claimed, {good} good")
 
 
@@ -60,17 +60,17 @@ def small(trials: int) -> None:
         xy = np.concatenate([xy, rng.uniform(0, FIELD, (count // 5, 2))])
         xy += rng.normal(0, 0.05, xy.shape)
         image = ImageCatalog(wcs, xy, image_shape=(int(FIELD), int(FIELD)))
-        told = align(
+        aligned = align(
             [image], Table(sky, names=["RA", "DEC"]), searchrad=float(rng.choice([5, 50])),
             fitgeom="rscale",
         ).images[0]  # fmt: skip
-        if told.status == "failed":
+        if aligned.status == "failed":
             continue
         off = image.wcs.all_pix2world(CORNERS, 0) - true.all_pix2world(CORNERS, 0)
         off *= np.array([np.cos(np.radians(DEC)), 1.0]) / SCALE
         false = np.sqrt((off**2).sum(axis=1).mean()) > 1.0
-        claimed, good = claimed + 1, good + (told.verdict == "good")
-        wrong, wrong_good = wrong + false, wrong_good + (false and told.verdict == "good")
+        claimed, good = claimed + 1, good + (aligned.verdict == "good")
+        wrong, wrong_good = wrong + false, wrong_good + (false and aligned.verdict == "good")
     print(
         f"small lists: {claimed} of {trials} claimed, {good} good; "
         f"wrong by 1 px {wrong}, of these good {wrong_good}"
@@ -100,11 +100,13 @@ def reserved(trials: int) -> None:
         assert result.fit is not None
         found.append(result.fit.reserved_chi2_dof)
         freedom.append(result.fit.reserved_dof)
-        for image, catalog, told in zip(images[1:], catalogs[1:], result.images[1:], strict=True):
-            of = np.asarray(told.matched["source"])[np.asarray(told.matched["fitted"])]
+        for image, catalog, aligned in zip(
+            images[1:], catalogs[1:], result.images[1:], strict=True
+        ):
+            of = np.asarray(aligned.matched["source"])[np.asarray(aligned.matched["fitted"])]
             of = of[image.star[of] >= 0]
             for k, part in enumerate(np.array_split(of[np.argsort(image.sigma[of])], 3)):
-                pulls[k].append(position_pulls(image, catalog, told, sky.radec, part))
+                pulls[k].append(position_pulls(image, catalog, aligned, sky.radec, part))
     print(
         f"reserved objects of {len(found)} mosaics: median {np.median(found):.3f}, mean "
         f"{np.mean(found):.3f} +- {np.std(found) / np.sqrt(len(found)):.3f}, scatter "
@@ -118,13 +120,17 @@ def reserved(trials: int) -> None:
 
 
 def position_pulls(
-    image: Image, catalog: ImageCatalog, told: ImageAlignment, radec: Floats, of: NDArray[np.int64]
+    image: Image,
+    catalog: ImageCatalog,
+    aligned: ImageAlignment,
+    radec: Floats,
+    of: NDArray[np.int64],
 ) -> Floats:
     """Errors of corrected positions over what those of the source and of the map are."""
     off = catalog.wcs.all_pix2world(image.xy[of], 0) - radec[image.star[of]]
     off *= np.array([np.cos(np.radians(DEC)), 1.0]) / SCALE
-    u = catalog.mapping.to_plane(image.xy[of]) - told.center
-    covariance = told.covariance
+    u = catalog.mapping.to_plane(image.xy[of]) - aligned.center
+    covariance = aligned.covariance
     variance = np.zeros(off.shape)
     for axis, rows in enumerate(([0, 2, 3], [1, 4, 5])):
         design = np.column_stack([np.ones(len(of)), u])
@@ -158,10 +164,10 @@ def poisoned(trials: int) -> None:
         poison = POISONS[sorted(POISONS)[seed % len(POISONS)]]
         catalogs = [ImageCatalog(image.wrong, image.xy) for image in images]
         catalogs[bad] = ImageCatalog(images[bad].wrong, poison(images[bad].xy, sky.rng))
-        told = align(catalogs, method="global", fitgeom="rscale", searchrad=40).images
-        good += told[bad].verdict == "good"
+        aligned = align(catalogs, method="global", fitgeom="rscale", searchrad=40).images
+        good += aligned[bad].verdict == "good"
         for k in set(range(6)) - {0, bad}:
-            fine = told[k].verdict == "good"
+            fine = aligned[k].verdict == "good"
             others += fine
             wrong += fine and images[k].error_px(catalogs[k].wcs) > 1.0
     print(

@@ -121,8 +121,8 @@ def narrow(sky: Sky) -> Spoilt:
     """See a narrow field, and say so or not."""
     fov = float(sky.rng.uniform(0.3, 0.7))
     light = sky.frame(CameraModel.from_fov(fov, SHAPE), faint_limit=16.0)
-    told: dict[str, Any] = {"fov_deg": fov} if sky.rng.random() < 0.5 else {}
-    return Spoilt(sky.noisy(light, 20.0, 4.0), ("narrow field",), told)
+    arguments: dict[str, Any] = {"fov_deg": fov} if sky.rng.random() < 0.5 else {}
+    return Spoilt(sky.noisy(light, 20.0, 4.0), ("narrow field",), arguments)
 
 
 def negative(sky: Sky) -> Spoilt:
@@ -162,8 +162,8 @@ def clouds(sky: Sky) -> Spoilt:
 def wrong_hint(sky: Sky) -> Spoilt:
     """Expect another place."""
     hint = ((sky.ra + 120.0) % 360.0, -0.5 * sky.dec)
-    told = {"attitude_hint": hint, "strict_hint": True, "fov_deg": FOV}
-    return Spoilt(sky.noisy(sky.light), ("hint",), told)
+    arguments = {"attitude_hint": hint, "strict_hint": True, "fov_deg": FOV}
+    return Spoilt(sky.noisy(sky.light), ("hint",), arguments)
 
 
 def wrong_header(sky: Sky) -> Spoilt:

@@ -53,8 +53,8 @@ def dask(count: int) -> None:
                     batch.solve(names, 15.0, output=work / f"{kind}{run}", explain=False, **how)
                     rates[kind].append(count / (time.perf_counter() - start))
         for kind, found in rates.items():
-            told = ", ".join(f"{rate:.1f}" for rate in found)
-            print(f"{kind}: median {statistics.median(found[1:]):.1f} frames/s ({told})")
+            rates = ", ".join(f"{rate:.1f}" for rate in found)
+            print(f"{kind}: median {statistics.median(found[1:]):.1f} frames/s ({rates})")
 
 
 def nothing(names: list[str]) -> list[dict[str, object]]:

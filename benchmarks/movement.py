@@ -257,7 +257,7 @@ def clouds(sequences, first, length=20):
         for _ in range(length):
             verdict = watch.look(cloudy(rng, stars))
             alone = verdict.alone or verdict
-            counts["told"] += alone.moved is not None or bool(alone.suspected)
+            counts["decided"] += alone.moved is not None or bool(alone.suspected)
             counts["suspected"] += bool(alone.kinds or alone.suspected)
             if alone.suspected:
                 counts["compare"] += bool(compare(watch.calibration, alone.solutions[0]).moved)
@@ -274,7 +274,7 @@ def clouds(sequences, first, length=20):
     print(
         f"clouds: {counts['walks']} walks beyond 60 arcsec, {counts['moved']} verdicts of movement "
         f"({counts['compare']} of compare), {counts['suspected']} frames suspected, "
-        f"{counts['told']} frames told, of {sequences} sequences of {length}",
+        f"{counts['decided']} frames decided, of {sequences} sequences of {length}",
         flush=True,
     )
 

@@ -43,9 +43,11 @@ def main() -> None:
                     read()
                     taken[name].append(1e3 * (time.thread_time() - start))
             medians = {name: float(np.median(times)) for name, times in taken.items()}
-            told = ", ".join(f"{name} {value:.2f} ms" for name, value in medians.items())
+            times = ", ".join(f"{name} {value:.2f} ms" for name, value in medians.items())
             ratio = medians["read_frame"] / medians["touched"]
-            print(f"{dtype}, {side**2 / 1e6:.1f} Mpx: {told}; over touched {ratio:.2f}", flush=True)
+            print(
+                f"{dtype}, {side**2 / 1e6:.1f} Mpx: {times}; over touched {ratio:.2f}", flush=True
+            )
 
 
 if __name__ == "__main__":

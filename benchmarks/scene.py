@@ -302,7 +302,7 @@ def epochs(a):
 
 def cold(a):
     """Count cold fits of a header that is turned by pi/32 and shifted."""
-    lost, told, seconds = 0, 0, []
+    lost, converged, seconds = 0, 0, []
     for seed in range(a.scenes):
         rng = np.random.default_rng([seed, 23])
         turn = (np.pi / 32) * rng.choice([-1, 1])
@@ -321,8 +321,13 @@ def cold(a):
         off = np.append(image.crtan_arcsec, image.phi_rad) - p[16:]
         error = np.append(image.crtan_error_arcsec, image.phi_error_rad)
         lost += bool((np.abs(off / error) > 6).any())
-        told += found.status == "converged"
-    return {"lost": lost, "converged": told, "of": a.scenes, "cpu_s": float(np.median(seconds))}
+        converged += found.status == "converged"
+    return {
+        "lost": lost,
+        "converged": converged,
+        "of": a.scenes,
+        "cpu_s": float(np.median(seconds)),
+    }
 
 
 def attitudes(a):

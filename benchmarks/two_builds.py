@@ -47,8 +47,8 @@ def extractions() -> Iterator[tuple[str, Task]]:
     saturated = truth[:, 2] * peak + extract.SKY > 0.98 * extract.FULL_WELL
     for name, method in extract.methods(2.0).items():
         if name.startswith("boresight"):
-            told = lambda found: extract.score(found, truth, saturated)  # noqa: E731
-            yield f"extract, {name[10:]}", (lambda method=method: method(image), told)
+            accuracy = lambda found: extract.score(found, truth, saturated)  # noqa: E731
+            yield f"extract, {name[10:]}", (lambda method=method: method(image), accuracy)
 
 
 def fields() -> Iterator[tuple[str, Task]]:
@@ -90,7 +90,7 @@ def field_task(simulator: Any, made: Any, fov: float, properties: Any, error: fl
             for one, wrong in zip(shown, off, strict=True)
         ]  # fmt: skip
 
-    def told(found: list[Any]) -> str:
+    def accuracy(found: list[Any]) -> str:
         good = [
             solution is not None
             and one.error_px(*solution.pixel_to_world(0.0, 0.0)) < solve.GOOD_PX
@@ -98,7 +98,7 @@ def field_task(simulator: Any, made: Any, fov: float, properties: Any, error: fl
         ]
         return f"{sum(good)} of {count}"
 
-    return run, told
+    return run, accuracy
 
 
 def calibrations() -> Iterator[tuple[str, Task]]:
@@ -119,7 +119,7 @@ def calibrations() -> Iterator[tuple[str, Task]]:
         "extracted": [extracted(truth.image, truth.mask) for truth in truths],
     }
 
-    def told(result: Any) -> str:
+    def accuracy(result: Any) -> str:
         lengths, ratios = calibrate.errors(result, truths)
         return f"{calibrate.rms(lengths):.3f} arcsec, {calibrate.rms(ratios):.2f} sigma"
 
@@ -129,7 +129,7 @@ def calibrations() -> Iterator[tuple[str, Task]]:
                 stars, times=times, image_shape=shape, fov_estimate_deg=calibrate.FOV_DEG, **options
             )
             words = " ".join(f"{key} {value}" for key, value in options.items())
-            yield f"calibrate, {kind} positions, {words}", (run, told)
+            yield f"calibrate, {kind} positions, {words}", (run, accuracy)
 
 
 KINDS = {"extract": extractions, "solve": fields, "calibrate": calibrations}
@@ -142,10 +142,10 @@ def work(kinds: list[str]) -> None:
         tasks |= dict(KINDS[kind]())
     print(json.dumps(list(tasks)), flush=True)
     for line in sys.stdin:
-        run, told = tasks[line.rstrip("\n")]
+        run, accuracy = tasks[line.rstrip("\n")]
         begin = time.process_time()
         result = run()
-        print(json.dumps([1e3 * (time.process_time() - begin), told(result)]), flush=True)
+        print(json.dumps([1e3 * (time.process_time() - begin), accuracy(result)]), flush=True)
 
 
 def main() -> None:
@@ -175,8 +175,8 @@ def main() -> None:
             for k in (turn % 2, 1 - turn % 2):
                 workers[k].stdin.write(name + "\n")
                 workers[k].stdin.flush()
-                spent, told = json.loads(workers[k].stdout.readline())
-                found[k] = (told, spent)
+                spent, accuracy = json.loads(workers[k].stdout.readline())
+                found[k] = (accuracy, spent)
             times[name].append((found[0][1], found[1][1]))
             words[name] = [found[0][0], found[1][0]]
         turn += 1

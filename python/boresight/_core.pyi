@@ -44,7 +44,6 @@ __all__ = [
     "Solution",
     "Stop",
     "are_plain",
-    "ask_for_threads",
     "best_rejected",
     "calibrate_camera",
     "calibrate_rig",
@@ -74,6 +73,7 @@ __all__ = [
     "scene_measure_psf",
     "scene_model",
     "scene_register",
+    "set_num_threads",
     "solve",
     "solve_joint",
     "solve_many",
@@ -187,7 +187,7 @@ def mesh_pixels(
     values: NDArray[np.float32], image_shape: tuple[int, int]
 ) -> NDArray[np.float32]: ...
 def num_threads() -> int: ...
-def ask_for_threads(count: int) -> int: ...
+def set_num_threads(count: int) -> int: ...
 def check_memory(task: str, num_bytes: int) -> None: ...
 
 @final

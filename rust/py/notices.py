@@ -36,7 +36,7 @@ def main() -> None:
     keep = shipped(metadata)
     packages = [p for p in metadata["packages"] if p["id"] in keep and p["source"] is not None]
     for package in sorted(packages, key=lambda p: (p["name"], p["version"])):
-        told = f"{package['name']} {package['version']} ({package['license']})"
+        package_line = f"{package['name']} {package['version']} ({package['license']})"
         folder = Path(package["manifest_path"]).parent
         texts = [
             file.read_text(encoding="utf-8", errors="replace").strip()
@@ -44,7 +44,7 @@ def main() -> None:
             if file.is_file() and file.name.lower().startswith(FILES)
         ]
         for text in texts or ["The crate has no file with its licence; see its name above."]:
-            names.setdefault(text, []).append(told)
+            names.setdefault(text, []).append(package_line)
     print("Boresight contains these crates of Rust, under their licences.")
     for text, crates in names.items():
         print(f"\n{'=' * 80}\n" + "\n".join(crates) + f"\n{'-' * 80}\n{text}")

@@ -74,9 +74,9 @@ def test_known_errors_are_confirmed():
 def test_errors_that_need_no_floor_are_known_at_once(monkeypatch):
     calls = []
 
-    def counted(values, tell):
+    def counted(values, report):
         calls.append(values["covariances"])
-        return core.solve_joint(values, tell)
+        return core.solve_joint(values, report)
 
     module = importlib.import_module("boresight.alignment.joint")
     monkeypatch.setattr(module, "core", SimpleNamespace(solve_joint=counted))

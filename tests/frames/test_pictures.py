@@ -226,7 +226,7 @@ def test_the_largest_image_and_no_thumbnail_is_taken(tmp_path):
     np.testing.assert_array_equal(frame.image, GREY)
     assert frame.notes == ("the first of 2 images of one size in the file was taken",)
     (tmp_path / "c.nef").write_bytes(tiff((small, {254: 1, 330: 10**6})))
-    with pytest.raises(FileFormatError, match="no image but a thumbnail"):
+    with pytest.raises(FileFormatError, match="contains only a thumbnail"):
         read_frame(tmp_path / "c.nef")
 
 

@@ -62,7 +62,7 @@ def test_a_roll_of_five_sigma_is_confirmed_by_the_next_frames():
         verdicts = [watch.look(frame(rng, turn)) for _ in range(4)]
         after.append([v.moved is True for v in verdicts].index(True) if verdicts[-1].moved else 9)
         assert verdicts[-1].kinds in ((), ("roll",))
-        assert all("not sure" in v.unknown for v in verdicts if v.suspected)
+        assert all("not certain" in v.unknown for v in verdicts if v.suspected)
     assert np.mean(np.array(after) <= 1) >= 0.75
     assert np.mean(np.array(after) <= 3) >= 0.95
 

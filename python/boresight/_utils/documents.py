@@ -40,12 +40,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     import json
 
     try:
-        return json.loads(read_file(path), object_pairs_hook=_told_once)
+        return json.loads(read_file(path), object_pairs_hook=_with_unique_names)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _with_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of the names and values of a JSON object; repeated names raise an error."""
     values = dict(pairs)
     if len(values) < len(pairs):

@@ -39,8 +39,8 @@ def limit_threads(threads: int) -> Generator[None]:
     >>> with boresight.limit_threads(1):
     ...     found = boresight.extract_centroids(image)
     """
-    before = _core.ask_for_threads(arguments.whole("threads", threads, 1, _core.MOST_THREADS))
+    before = _core.set_num_threads(arguments.whole("threads", threads, 1, _core.MOST_THREADS))
     try:
         yield
     finally:
-        _core.ask_for_threads(before)
+        _core.set_num_threads(before)

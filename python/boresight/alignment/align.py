@@ -244,15 +244,15 @@ def align(
         _check_rows(items, stars)
     before = [[member.mapping for member in item.members] for item in items]
     jointly = method == "global"
-    with progress_callback(progress, "align") as tell:
+    with progress_callback(progress, "align") as report:
         expand = expand_refcat or jointly
-        run = _Run(items, stars, options, not enforce_user_order, expand, tell)
+        run = _Run(items, stars, options, not enforce_user_order, expand, report)
         run.align_all()
         if not jointly:
             run.sweep(before)
             return run.result()
         start = GlobalStart(run.result(), before, run.reference, options, orders, model)
-        return fit_globally(start, run.identified, share, tell)
+        return fit_globally(start, run.identified, share, report)
 
 
 def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitGeometry) -> int:
@@ -342,13 +342,13 @@ class _Run:
         options: Options,
         optimize: bool,
         expand: bool,
-        tell: Callable[[float], object] | None,
+        report: Callable[[float], object] | None,
     ) -> None:
         self._items, self._options = items, options
         # Lists that are matched row by row have no unmatched sources to add.
         expand = expand and options.match is not None
         self._optimize, self._expand = optimize and expand, expand
-        self._tell = tell
+        self._report = report
         self._numbers = {id(item): number for number, item in enumerate(items)}
         self._done: dict[int, ImageAlignment] = {}
         self._order: list[int] = []
@@ -399,8 +399,8 @@ class _Run:
                     grown = grown or self._expand
                 else:
                     failed.append(item)
-                if self._tell is not None:
-                    self._tell(len(self._done) / len(self._items))
+                if self._report is not None:
+                    self._report(len(self._done) / len(self._items))
             self._waiting = failed if grown else []
             optimize = True
 

@@ -57,7 +57,7 @@ def degeneracies(
 def few_matches(name: str) -> Degeneracy:
     """Return the degeneracy of an exposure whose matches determine no separate polynomial."""
     message = (
-        f"{name}: too few matches, or not all over the image, for a polynomial of its own; its map "
-        "is linear"
+        f"{name}: its matches are too few, or do not cover the image, for a separate polynomial; "
+        "its map is linear"
     )
     return Degeneracy(DegeneracyKind.FEW_MATCHES, (name,), message)

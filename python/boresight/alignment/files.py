@@ -112,7 +112,7 @@ def _fits_wcs(image: ImageCatalog) -> WCS:
         return image.wcs
     if isinstance(image.wcs, Solution):
         return image.wcs.wcs()
-    raise InputError("result: FITS cannot hold a gwcs; save the image's wcs as ASDF")
+    raise InputError("result: FITS cannot store a gwcs; save the image's wcs as ASDF")
 
 
 @named

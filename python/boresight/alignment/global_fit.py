@@ -108,7 +108,7 @@ def fit_globally(
     start: GlobalStart,
     identified: dict[int, Identified],
     reserve: float,
-    tell: Callable[[float], object] | None,
+    report: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
@@ -123,7 +123,7 @@ def fit_globally(
             fit.device.terms or any(fit.device.has_own_terms)
         ):
             break
-        solved = fit.joint.solve(tell, covariances=False)
+        solved = fit.joint.solve(report, covariances=False)
         more = fit.distortions(solved)
         distortions = distortions.plus(more)
         fit.move(solved, more)
@@ -134,7 +134,7 @@ def fit_globally(
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, (math.nan, 0), distortions))
     tested = bool(d.reserved.any())
-    solved = fit.joint.solve(tell, covariances=not tested)
+    solved = fit.joint.solve(report, covariances=not tested)
     chi2, dof, counted = reserved_chi2(
         d, solved.weights, solved.residuals, solved.chi2_dof, start.model.parameters, solved.of_maps
     )
@@ -142,7 +142,7 @@ def fit_globally(
     if tested:
         # The reserved objects have served as the test; the final maps use all objects.
         d.reserved[:] = False
-        solved = fit.joint.solve(tell, before=solved, more=counted)
+        solved = fit.joint.solve(report, before=solved, more=counted)
     more = fit.distortions(solved)
     summary = fit.summary(solved, reserved, distortions.plus(more))
     moved = fit.move(solved, more)

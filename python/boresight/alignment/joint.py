@@ -76,7 +76,7 @@ class JointFit:
 
     def solve(
         self,
-        tell: Callable[[float], object] | None,
+        report: Callable[[float], object] | None,
         *,
         before: Solved | None = None,
         more: NDArray[np.bool_] | None = None,
@@ -99,7 +99,7 @@ class JointFit:
             # The first round is rarely the last one, so it computes no covariances.
             first = round_ == 0 < rounds
             weights = 1.0 / (variance + floor**2)
-            solved = self._solved(weights, (kept, out, floor), covariances and not first, tell)
+            solved = self._solved(weights, (kept, out, floor), covariances and not first, report)
             square = weights * (solved.residuals**2).sum(axis=1)
             if solved.spare > 0 and not settled and round_ < rounds:
                 was, kept, out = (kept, out), *self._clipped(solved, square, taken)
@@ -127,7 +127,7 @@ class JointFit:
         weights: Floats,
         state: tuple[NDArray[np.bool_], NDArray[np.bool_], float],
         covariances: bool,
-        tell: Callable[[float], object] | None,
+        report: Callable[[float], object] | None,
     ) -> Solved:
         """Solve once with the kept detections."""
         d, (kept, out, floor) = self.detections, state
@@ -140,7 +140,7 @@ class JointFit:
             "motion": self.model.motion, "years": d.years, "parallax_factors": d.factors,
             "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
-        solution = core.solve_joint(values, tell)
+        solution = core.solve_joint(values, report)
         residuals, share = solution["residuals"], solution["share"]
         if out.any():
             # The core leaves objects without weight at their expected positions: fit these, to test

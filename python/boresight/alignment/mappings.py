@@ -198,8 +198,8 @@ class FitsMapping:
             return self._as_sip().distorted(lens)
         if self.projection not in ("TAN", "TAN-SIP"):
             raise InputError(
-                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN, TAN-SIP, "
-                "TPV, a gwcs or Solutions"
+                f"imcat: a WCS of {self.projection} cannot represent a shared distortion; give "
+                "TAN, TAN-SIP, TPV, a gwcs or Solutions"
             )
         wcs = self.wcs.deepcopy()
         half = np.array(self.shape[::-1]) / 2
@@ -248,8 +248,8 @@ class FitsMapping:
         miss, found = lowest_order(of_order, range(2, SIP_MAX_ORDER + 1), AS_SIP_PX)
         if not miss <= EXACT_PX:
             raise InputError(
-                "imcat: a TPV with terms in the radius holds no shared distortion, as TAN-SIP "
-                f"misses it by {miss:.3g} px; give TAN-SIP, a gwcs or Solutions"
+                "imcat: a TPV with terms in the radius cannot represent a shared distortion, and "
+                f"its equivalent TAN-SIP is off by {miss:.3g} px; give TAN-SIP, a gwcs or Solutions"
             )
         size = found.order + 2
         return self._with_sip(wcs, (found.a, found.b), (np.zeros((size, size)),) * 2)

@@ -53,13 +53,13 @@ class Reason(StrEnum):
     OUTSIDE_SEARCH_RADIUS = "no shift stands out within the search radius"
     CHANCE = "the matches may be chance"
     SINGULAR = "the matched sources coincide or are on one line"
-    WCS_CANNOT_FOLLOW = "the WCS cannot hold the correction"
+    WCS_CANNOT_FOLLOW = "the WCS cannot represent the correction"
     UNEXPECTED_SCALE = "the correction changes the scale by more than 25 %"
     FEW_MATCHED = "few of the sources in common are matched"
     LARGE_RESIDUALS = "residuals near the matching tolerance"
     WEIGHTS_CONTRADICTED = "residuals larger than the weights imply"
     UNCERTAIN_CORNERS = "the corners of the image are uncertain"
-    RESERVED_CONTRADICT = "stars that were left out of the fit contradict it"
+    RESERVED_CONTRADICT = "held-out objects contradict the fit"
 
 
 Verdict = Literal["good", "poor", "failed"]

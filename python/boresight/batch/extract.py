@@ -16,7 +16,7 @@ from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
 from boresight.batch.frames import file_of
-from boresight.batch.journal import Row, noted
+from boresight.batch.journal import Row, options_as_text
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import EXTRACTED
 from boresight.extraction.extract import extract_centroids
@@ -80,7 +80,7 @@ def extract(
     True
     """
     timeout_ms = arguments.optional_count("timeout_ms", options.get("timeout_ms"))
-    settings = {"command": "extract", "options": noted(options)}
+    settings = {"command": "extract", "options": options_as_text(options)}
     folder = Path(output).absolute() / STARS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return perform(

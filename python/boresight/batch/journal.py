@@ -52,8 +52,8 @@ class Journal:
         changed = [name for name, value in settings.items() if header.get(name) != value]
         if changed:
             raise InputError(
-                f"output: {self.path.parent} holds a batch with another {', '.join(changed)}; give "
-                "another folder, the arguments of before, or resume=False to begin anew"
+                f"output: {self.path.parent} contains a batch with another {', '.join(changed)}; "
+                "give another folder, the same arguments as before, or resume=False to start again"
             )
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -80,7 +80,7 @@ class Journal:
         self._file.close()
 
 
-def noted(options: Mapping[str, Any]) -> dict[str, str]:
+def options_as_text(options: Mapping[str, Any]) -> dict[str, str]:
     """Convert options to text, for comparison in the settings of a journal."""
     return {name: repr(value) for name, value in sorted(options.items())}
 
@@ -139,5 +139,6 @@ def _lock(file: IO[bytes], path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"output: another batch writes to {path.parent} now; wait for it or give another"
+                f"output: another batch writes to {path.parent} now; wait for it, or give "
+                "another folder"
             ) from None

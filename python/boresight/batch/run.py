@@ -21,7 +21,7 @@ from boresight.frames.frame import Frame
 
 __all__ = [
     "FRAME_ERRORS",
-    "LOST",
+    "PROCESS_DIED",
     "OnError",
     "Work",
     "as_executor",
@@ -66,8 +66,8 @@ class Work(NamedTuple):
     timeout_ms: int | None = None
 
 
-#: Stands for the result of a chunk whose process died before the chunk was finished.
-LOST = object()
+#: Result of a chunk whose process died before the chunk was finished.
+PROCESS_DIED = object()
 
 
 def run(
@@ -102,14 +102,14 @@ def run(
     chunks = in_chunks(names, size)
     lost: list[str] = []
     for index, rows in spread(chunks, function, jobs=jobs, executor=executor):
-        if rows is LOST:
+        if rows is PROCESS_DIED:
             lost += chunks[index]
         else:
             yield rows
     for name in lost:
         for _, rows in _in_processes([[name]], function, 1):
             ended = "its process died"
-            yield [_failed(name, ended, 0.0)] if rows is LOST else rows
+            yield [_failed(name, ended, 0.0)] if rows is PROCESS_DIED else rows
 
 
 def in_chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
@@ -132,7 +132,7 @@ def spread(
 ) -> Iterator[tuple[int, Any]]:
     """Yield the index and result of every chunk as it is finished.
 
-    The result of a chunk whose local process died is `LOST`.
+    The result of a chunk whose local process died is `PROCESS_DIED`.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def spread(
     if executor is not None:
         left = deque(enumerate(chunks))
         for index, result in _window(left, function, executor, num_workers(executor)):
-            if result is LOST:
+            if result is PROCESS_DIED:
                 raise BrokenExecutor("executor: one of its processes ended")
             yield index, result
     elif jobs == 1:
@@ -223,7 +223,7 @@ def _window(
                 try:
                     result = future.result()
                 except BrokenExecutor:
-                    result, broken = LOST, True
+                    result, broken = PROCESS_DIED, True
                 yield index, result
     finally:
         for future in pending:

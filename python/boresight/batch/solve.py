@@ -11,7 +11,7 @@ from boresight._utils import arguments
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
-from boresight.batch.journal import Row, noted
+from boresight.batch.journal import Row, options_as_text
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import SOLVED
 from boresight.camera.model import CameraModel
@@ -156,8 +156,8 @@ def solve(
     settings = {
         "command": "solve",
         **solving_settings(fov_deg, camera_model, database),
-        "extraction": noted(extraction or {}),
-        "options": noted(options),
+        "extraction": options_as_text(extraction or {}),
+        "options": options_as_text(options),
     }
     request = {
         "fov_deg": fov_deg,

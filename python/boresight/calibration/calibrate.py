@@ -193,7 +193,7 @@ def calibrate(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Taken:
+class _FrameInput:
     """The stars of a frame, and what its file says about it."""
 
     stars: StarList
@@ -207,7 +207,7 @@ def _take(
     extraction: Mapping[str, Any] | None,
     origin: Origin | None,
     image_shape: tuple[int, int] | None,
-) -> _Taken:
+) -> _FrameInput:
     if isinstance(given, str | os.PathLike):
         given = read_frame(given)
     frame = given if isinstance(given, Frame) else held_frame(given)
@@ -216,14 +216,16 @@ def _take(
         found = find_stars(given, None, extraction)
         stars, shape = found.stars, found.image_shape
         if shape is not None:  # an image, or the result of an extraction
-            return _Taken(StarList.read(stars), shape, frame)
-        return _Taken(StarList.read(stars, origin, image_shape), shape, frame)
+            return _FrameInput(StarList.read(stars), shape, frame)
+        return _FrameInput(StarList.read(stars, origin, image_shape), shape, frame)
     except InputError as error:
         raise InputError(f"frames[{index}]: {error}") from None
 
 
 def _shape(
-    taken: Sequence[_Taken], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
+    taken: Sequence[_FrameInput],
+    image_shape: tuple[int, int] | None,
+    camera_model: CameraModel | None,
 ) -> tuple[int, int]:
     """Find the image shape on which all inputs agree."""
     named = [(f"frames[{i}]", frame.shape) for i, frame in enumerate(taken) if frame.shape]
@@ -242,7 +244,7 @@ def _shape(
     return named[0][1]
 
 
-def _times(taken: Sequence[_Taken], times: Sequence[Any] | None) -> list[Time | None]:
+def _times(taken: Sequence[_FrameInput], times: Sequence[Any] | None) -> list[Time | None]:
     """Return the times of the frames; `None` where unknown."""
     if times is None:
         return [None if frame.frame is None else frame.frame.time for frame in taken]

@@ -406,7 +406,7 @@ def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
     if len(results) != len(centroids):
         raise InputError(
             f"centroids: {len(centroids)} lists for {len(results)} results; "
-            "give the list of each frame, those that did not solve included"
+            "give one list per frame, also for frames that did not solve"
         )
     return results, centroids
 

@@ -264,7 +264,7 @@ class CalibrationResult:
         """
         part = self.frames[frame]
         if part is None or part.rejected is not None:
-            raise InputError(f"frame: frame {frame} took no part in the fit; give one that did")
+            raise InputError(f"frame: frame {frame} was not fitted; give one that was")
         joint = np.block(
             [[self.covariance, part.cross_cov], [part.cross_cov.T, part.attitude_cov_rad2]]
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Columns = dict[str, Any]
 
 
-class _Known(NamedTuple):
+class _TableInfo(NamedTuple):
     """Epoch and column names of a VizieR table, which VizieR itself does not state."""
 
     epoch: float
@@ -32,26 +32,26 @@ class _Known(NamedTuple):
 
 
 _KNOWN = {
-    "I/311/hip2": _Known(
+    "I/311/hip2": _TableInfo(
         1991.25,
         {"id": "HIP", "ra": "RArad", "dec": "DErad", "magnitude": "Hpmag", "pmra": "pmRA",
          "pmdec": "pmDE", "parallax": "Plx"},
     ),
-    "I/239/hip_main": _Known(
+    "I/239/hip_main": _TableInfo(
         1991.25,
         {"id": "HIP", "ra": "RAICRS", "dec": "DEICRS", "magnitude": "Vmag", "pmra": "pmRA",
          "pmdec": "pmDE", "parallax": "Plx"},
     ),
-    "I/259/tyc2": _Known(
+    "I/259/tyc2": _TableInfo(
         2000.0,
         {"ra": "RAmdeg", "dec": "DEmdeg", "magnitude": "VTmag", "pmra": "pmRA", "pmdec": "pmDE"},
     ),
-    "I/355/gaiadr3": _Known(
+    "I/355/gaiadr3": _TableInfo(
         2016.0,
         {"id": "Source", "ra": "RA_ICRS", "dec": "DE_ICRS", "magnitude": "Gmag", "pmra": "pmRA",
          "pmdec": "pmDE", "parallax": "Plx"},
     ),
-    "V/50/catalog": _Known(
+    "V/50/catalog": _TableInfo(
         2000.0,
         {"id": "HR", "ra": "RAJ2000", "dec": "DEJ2000", "magnitude": "Vmag", "pmra": "pmRA",
          "pmdec": "pmDE"},
@@ -78,12 +78,12 @@ def vizier(
     timeout_s: float,
 ) -> Columns:
     """Columns for `Catalog.from_vizier`."""
-    known = _KNOWN.get(catalog, _Known(np.nan, {}))
+    known = _KNOWN.get(catalog, _TableInfo(np.nan, {}))
     names = known.columns | names
     if max_magnitude is not None and "magnitude" not in names:
         raise InputError(
-            "max_magnitude: which column holds magnitudes is not known of this table; "
-            "give it as magnitude='...'"
+            "max_magnitude: the column of the magnitudes is unknown for this table; "
+            "give its name as magnitude='...'"
         )
     center_deg, radius_deg = _region(center_deg, radius_deg)
     timeout_s = _seconds(timeout_s)

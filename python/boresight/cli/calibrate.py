@@ -157,7 +157,7 @@ def _usable(
     usable = [one for one in loaded if one.image_shape == shape]
     for one in loaded:
         if one.image_shape != shape:
-            reason = f"{one.image_shape} pixels, but most frames have {shape}; it is left out"
+            reason = f"{one.image_shape} pixels, but most frames have {shape}; it is excluded"
             unread.append(_left_out(one.path, reason))
     return usable, unread
 

@@ -170,7 +170,7 @@ def refusal(verdict: Verdict) -> str | None:
     if verdict.coverage < LEAST_COVERAGE_UPDATE:
         return f"stars cover {verdict.coverage:.0%} of the frame, too little"
     if not verdict.held_out_px <= WORST_HELD_OUT * verdict.rms_px:
-        return "the change does not predict stars that are held out of its fit"
+        return "the change does not predict stars that were held out of the fit"
     return None
 
 
@@ -191,4 +191,4 @@ def _updated(
     # The file itself: written again, numbers could differ in the last digit.
     write_atomically(kept, path.read_bytes())
     after.save(path)
-    return after, f"calibration updated, the one before is kept in {kept.name}"
+    return after, f"calibration updated; the previous one is kept in {kept.name}"

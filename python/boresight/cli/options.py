@@ -116,7 +116,7 @@ _OPTIONS = [
     click.option(
         "--database",
         type=click.Path(path_type=Path),
-        help="Database file. [default: of Hipparcos, kept in the cache]",
+        help="Database file. [default: made from Hipparcos, stored in the cache]",
     ),
     click.option("--sigma", type=float, help="Detection threshold in standard deviations."),
     click.option(

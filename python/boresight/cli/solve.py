@@ -254,7 +254,7 @@ def _printing(*, as_json: bool) -> Iterator[Callable[[Record], None]]:
         records.close()
 
 
-class Ended(NamedTuple):
+class FinishedFrame(NamedTuple):
     """A finished frame: its record, an error of writing its files, and its data if needed later."""
 
     record: Record
@@ -265,12 +265,12 @@ class Ended(NamedTuple):
 
 def _ended(
     path: Path, *, search: Search, reading: Reading, outputs: Outputs, verbose: bool, keep: bool
-) -> Ended:
+) -> FinishedFrame:
     """Read and solve a frame, and write its files; errors are put into the record of the frame."""
     try:
         loaded = load_frame(path, reading)
     except FRAME_ERRORS as error:
-        return Ended(_unread(path, reason_of(error)))
+        return FinishedFrame(_unread(path, reason_of(error)))
     if verbose and loaded.frame is not None:
         for note in loaded.frame.notes:
             click.echo(f"boresight: {path}: {note}", err=True)
@@ -283,7 +283,7 @@ def _ended(
         write_outputs(outputs, loaded, solution)
     except FRAME_ERRORS as error:  # reported, and the solution is kept
         unwritten = f"{path}: {reason_of(error)}"
-    return Ended(record, unwritten, loaded if keep else None, solution if keep else None)
+    return FinishedFrame(record, unwritten, loaded if keep else None, solution if keep else None)
 
 
 def _unread(path: Path, reason: str) -> Record:

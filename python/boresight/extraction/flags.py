@@ -18,19 +18,19 @@ class CentroidFlags(enum.IntFlag):
     """
 
     SATURATED = 1
-    """A pixel of it is saturated: flux and position are worse than their noise tells."""
+    """A pixel is saturated: flux and position are less accurate than their reported errors."""
     EDGE = 2
-    """So near the edge of the frame that a part of it is missing."""
+    """A part of the star's image is outside the frame."""
     BLENDED = 4
-    """Another star's light reaches into it."""
+    """The light of another star overlaps the star's image."""
     MASKED = 8
-    """A bad pixel lies within it."""
+    """The star's image contains a bad pixel."""
     TRAILED = 16
-    """The stars of its frame are elongated by half or more, all in one direction: the frame moved
-    while it was exposed. Positions are those of the middle of the trail."""
+    """The stars of the frame are elongated by half or more, all in one direction: the camera moved
+    during the exposure. Positions are those of the middle of the trail."""
     HOT_PIXEL = 32
-    """Sharper than the frame's stars can be (a Gaussian of 0.7 of their width, in the middle of a
-    pixel) by twice its noise: a hot pixel, or the hit of a cosmic ray. Few have this flag while
-    `max_sharpness` leaves the sharpest out."""
+    """A hot pixel or a cosmic ray: sharper, by twice the noise, than a star of this frame can be
+    (a Gaussian of 0.7 of their width, in the middle of a pixel). Few detections have this flag,
+    because `max_sharpness` excludes the sharpest."""
     COSMIC_RAY = 32
-    """The same as `HOT_PIXEL`: one frame does not tell the two apart."""
+    """The same as `HOT_PIXEL`: one frame cannot distinguish the two."""

@@ -21,14 +21,15 @@ Floats = NDArray[np.float64]
 COLUMNS = tuple(field.name for field in fields(CentroidColumns))
 
 EDGE_MARGIN, EDGE_MARGIN_PX = 0.1, 80.0
-"""Positions may lie outside the image by this fraction of its side, or so many pixels if that is
-more: stars at the edge, a list of all stars around a field. With less, such lists are refused; with
-more, those that count from the corner pass more often."""
+"""Positions may lie outside the image by this fraction of its side or by this number of pixels,
+whichever is more, as do stars at the edge. Smaller values refuse lists of all stars around a field;
+larger values accept more lists whose positions are relative to the corner by mistake."""
 
 LEAST_FROM_CORNER, FARTHEST_FROM_CENTER = -1.0, 0.52
-"""Positions that are all above the first, in pixels (the first pixel begins at -0.5), and go beyond
-the second, in sides of the image, are counted from the corner: none lies left of a centre or above
-it, and the farthest is outside by more than a fit to a star at the edge."""
+"""Positions are taken to be relative to the corner if all are above the first value, in pixels (the
+first pixel begins at -0.5), and the largest exceeds the second value times the side of the image.
+Relative to the centre, such a list would have no star to the left of it or above it, and its
+farthest star would be farther outside the image than the error of a fit at the edge."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Cards(Mapping[str, Any]):
             continues = card.startswith("CONTINUE")
             match = _SOUND.fullmatch(card)
             if match is None or (continues and not (i and "&'" in cards[i - 1])):
-                cards[i], match = _mended(card, self.notes), None
+                cards[i], match = _corrected(card, self.notes), None
             elif continues:
                 self._continue(last, card)
                 continue
@@ -152,7 +152,7 @@ def _real(number: str) -> float:
     return float(number.replace("D", "E"))
 
 
-def _mended(card: str, notes: list[str]) -> str:
+def _corrected(card: str, notes: list[str]) -> str:
     """Return the card if astropy reads it, else a readable card with the same content."""
     from astropy.io.fits import Card
     from astropy.io.fits.verify import VerifyError

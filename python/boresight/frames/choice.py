@@ -118,7 +118,7 @@ def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hd
     if not frames:
         raise InputError(
             f"path: {source} holds no 2-D image, only the HDUs {_listed(hdus)}; "
-            f"give a FITS file with one{_aside(hdus, images)}"
+            f"give a FITS file with one{_advice(hdus, images)}"
         )
     largest = max(_area(hdu, axes) for hdu, axes in frames)
     ranks = [_rank(hdu, axes, largest) for hdu, axes in frames]
@@ -134,7 +134,7 @@ def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hd
     return hdu, axes, notes
 
 
-def _aside(hdus: Sequence[Hdu], images: Sequence[Any]) -> str:
+def _advice(hdus: Sequence[Hdu], images: Sequence[Any]) -> str:
     """Return advice on reading the content of a file without a frame."""
     if images:
         return ", and masks and the like only if hdu= names them"

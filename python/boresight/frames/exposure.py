@@ -137,7 +137,7 @@ class _Reader:
         name, instant = end
         span = _seconds(start, instant)
         if span == 0 and length:
-            self.notes.append(f"{name} repeats the start of the exposure and was left out")
+            self.notes.append(f"{name} repeats the start of the exposure and was ignored")
             return None
         least = (length or 0.0) - ROUNDING
         if span < min(least, 0.99 * (length or 0.0)) or span < -ROUNDING:

@@ -38,12 +38,12 @@ def resolve(
             start, stop, step = part.indices(length)
         except TypeError as error:
             raise InputError(
-                f"region: {region!r} holds something else than integers; {repair}"
+                f"region: {region!r} has bounds that are not integers; {repair}"
             ) from error
         beyond = part.stop is not None and part.stop > length
         if step != 1 or stop <= start or beyond:
             raise InputError(
-                f"region: {region!r} does not lie in the image of shape {shape}; {repair}"
+                f"region: {region!r} is not inside the image of shape {shape}; {repair}"
             )
         resolved.append(slice(start, stop))
     return (resolved[0], resolved[1]), notes

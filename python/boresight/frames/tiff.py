@@ -198,7 +198,7 @@ def main_image(found: Sequence[Directory], source: str) -> Directory:
     full = [d for d in images if not d.is_reduced]
     if not images or (not full and len(images) == 1 and SUB_DIRECTORIES in images[0].tags):
         raise FileFormatError(
-            f"{source} holds no image but a thumbnail; if it is a camera's raw file, "
+            f"{source} contains only a thumbnail; if it is a camera's raw file, "
             "convert it to FITS or 16-bit TIFF"
         )
     return max(full or images, key=lambda directory: directory.area)

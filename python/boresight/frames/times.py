@@ -37,5 +37,5 @@ def as_time(time: Any) -> Time:
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise InputError(f"time: {time!r} is not a time; {REPAIR}") from error
     if np.any(when.mask) or not np.all(np.isfinite(when.jd)):
-        raise InputError(f"time: {time!r} holds a missing time; {REPAIR}")
+        raise InputError(f"time: {time!r} contains a missing time; {REPAIR}")
     return when

@@ -234,7 +234,7 @@ def write_platepar(
     if mounted.site is None:
         raise InputError("camera: it has no site; a platepar is of a camera fixed to the ground")
     if time is None:
-        raise InputError("time: unknown; give when the camera's attitude holds")
+        raise InputError("time: unknown; give the time at which the camera has this attitude")
     known = dict({} if before is None else before.values)
     error = 0.0
     if before is None or camera_of(known)[0] != mounted.camera_model:

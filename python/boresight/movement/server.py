@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with the page, one of its files, or a picture."""
         parts = urlsplit(self.path)
         name = parts.path.lstrip("/") or "index.html"
-        if not self._may(parse_qs(parts.query).get("token", [""])[0]):
+        if not self._is_authorized(parse_qs(parts.query).get("token", [""])[0]):
             return
         page = self.server_page
         if name.startswith("picture/") and (picture := page.pictures.get(name[8:])) is not None:
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Run the action that the page requests."""
-        if not self._may(self.headers.get("X-Token", "")):
+        if not self._is_authorized(self.headers.get("X-Token", "")):
             return
         page, name = self.server_page, self.path.lstrip("/")
         action = page.actions.get(name)
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.get("done"):
             page.done.set()
 
-    def _may(self, token: str) -> bool:
+    def _is_authorized(self, token: str) -> bool:
         """Return whether the request is from our page; otherwise refuse it."""
         page = self.server_page
         hosts = {f"{HOST}:{page.port}", f"localhost:{page.port}"}

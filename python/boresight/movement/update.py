@@ -178,7 +178,7 @@ def _refitted(calibration: MountedCamera, verdict: Verdict, image: Any) -> Mount
     if held_out is None or held_out > 2.0 * verdict.rms_px * np.sqrt(2.0):
         raise UndeterminedError(
             "mov_correction: a refit does not predict held-out stars as well as the stars are "
-            "measured; the calibration before is kept: give more frames"
+            "measured; the previous calibration is kept; give more frames"
         )
     first = next(part for part in result.frames if part is not None and part.rejected is None)
     attitude = rotation_of(first.quaternion)

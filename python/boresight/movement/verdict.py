@@ -281,7 +281,7 @@ def judge(
 def _doubt(suspected: tuple[str, ...], coverage: float) -> str:
     """Return the reason why a suspected change is not reported."""
     where = "" if coverage >= WELL_COVERED else f" by stars in {coverage:.0%} of the frame"
-    return f"{' and '.join(suspected)} may have changed, which is not sure{where}"
+    return f"{' and '.join(suspected)} may have changed, but this is not certain{where}"
 
 
 class _Fitted:

@@ -84,7 +84,7 @@ def _verdict(images: Sequence[ImageAlignment], result: AlignmentResult) -> str:
         f"objects, chi2/dof {fit.chi2_dof:.2f}"
     )
     if np.isfinite(fit.reserved_chi2_dof):
-        text += f" and {fit.reserved_chi2_dof:.2f} for objects left out of it"
+        text += f" and {fit.reserved_chi2_dof:.2f} for held-out objects"
     for degeneracy in fit.degeneracies:
         message = str(degeneracy)
         for before, image in zip(result.images, images, strict=True):
@@ -142,13 +142,13 @@ def _panel(image: ImageAlignment, number: int, member: ImageCatalog, frame: Fram
 def _matched(matches: Table, shape: tuple[int, int]) -> str:
     """Make circles around the matched sources."""
 
-    def tell(row: int) -> str:
+    def tooltip(row: int) -> str:
         star, dx, dy = matches["reference", "dx", "dy"][row]
         return f"reference {star}, residual ({dx:+.3f}, {dy:+.3f}) px"
 
     xy: NDArray[np.float64] = np.column_stack([matches["x"], matches["y"]])
     fitted = np.asarray(matches["fitted"])
-    return circles_by_inlier(xy - np.array(shape[::-1]) / 2, fitted, tell, shape)
+    return circles_by_inlier(xy - np.array(shape[::-1]) / 2, fitted, tooltip, shape)
 
 
 def _files(result: AlignmentResult, images: Sequence[ImageAlignment]) -> Iterator[File]:

@@ -99,12 +99,12 @@ def _panels(result: MovementCorrection, ref: Frame | None, moved: Frame | None) 
 def _points(result: MovementCorrection) -> str:
     """Make circles around the points of the reference."""
 
-    def tell(row: int) -> str:
+    def tooltip(row: int) -> str:
         dx, dy = result.residuals[row]
         return f"residual ({dx:+.2f}, {dy:+.2f}) px"
 
     middle = np.array(result.im_shape[::-1]) / 2
-    return circles_by_inlier(result.ref_points - middle, result.inliers, tell, result.im_shape)
+    return circles_by_inlier(result.ref_points - middle, result.inliers, tooltip, result.im_shape)
 
 
 def _files(result: MovementCorrection) -> Iterator[File]:

@@ -111,18 +111,18 @@ def circles(xy: Floats, words: Iterable[str], image_shape: tuple[int, int], kind
 
 
 def circles_by_inlier(
-    xy: Floats, kept: NDArray[np.bool_], tell: Callable[[int], str], image_shape: tuple[int, int]
+    xy: Floats, kept: NDArray[np.bool_], tooltip: Callable[[int], str], image_shape: tuple[int, int]
 ) -> str:
     """Make circles around points; circles of points that the fit has excluded are dashed.
 
-    At most about `MARKED_STARS` points of each kind are drawn. `tell` returns the tooltip of a
+    At most about `MARKED_STARS` points of each kind are drawn. `tooltip` returns the tooltip of a
     point by its row.
     """
     marks = ""
     for wanted, kind in ((True, ""), (False, "left")):
         rows = np.flatnonzero(kept == wanted)
         rows = rows[:: max(1, -(-len(rows) // MARKED_STARS))]
-        marks += circles(xy[rows], map(tell, rows.tolist()), image_shape, kind)
+        marks += circles(xy[rows], map(tooltip, rows.tolist()), image_shape, kind)
     return marks
 
 

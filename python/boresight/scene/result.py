@@ -412,12 +412,12 @@ def _message(result: SceneResult, fitted: Any, names: list[str], bands: list[str
     }[result.status]
     if fitted.reference is not None:
         message += (
-            f"; the WCS of {names[fitted.reference]!r} is held as the reference, as no image is "
-            "fixed and no source has an error_arcsec"
+            f"; the WCS of {names[fitted.reference]!r} is held as the reference, because no image "
+            "is fixed and no source has an error_arcsec"
         )
     if fitted.chromatic_reference is not None:
         message += (
-            f"; the shift by colour of {bands[fitted.chromatic_reference]!r} is held, as all "
+            f"; the shift by colour of {bands[fitted.chromatic_reference]!r} is held, because all "
             "images have one and no source has an error_arcsec"
         )
     if result.frozen:

@@ -188,5 +188,5 @@ class Diagnosis:
             lines.append(f"Remedy      {self.remedy.cause}: {self.remedy.text}")
         lines += [f"Suspicion   {finding.cause}: {finding.text}" for finding in self.suspicions]
         if not (self.solution or self.remedy or self.suspicions):
-            lines.append("No cause found: look at the image and where the stars were found")
+            lines.append("No cause found: inspect the image and the positions of its detections")
         return "\n".join(lines)

@@ -114,8 +114,8 @@ def wider(fov_deg: float, solution: Solution) -> Finding:
     """Report the field of view of a frame that solves without the given, too narrow one."""
     fov = solution.fov_deg
     text = (
-        f"it is {fov:.2f} degrees, and not {fov_deg:g}, which no catalogue serves; give "
-        f"fov_deg={fov:.2f}"
+        f"it is {fov:.2f} degrees, and not {fov_deg:g}, for which no catalogue has enough stars; "
+        f"give fov_deg={fov:.2f}"
     )
     return Finding("field of view", text, {"fov_deg": fov}, solution)
 
@@ -127,7 +127,7 @@ def header(case: Case) -> Finding | None:
         solution = case.solve(**case.free())
         if solution is None:
             return None
-        text = "what the header says is wrong; give header='try' or header='ignore'"
+        text = "its position or scale is wrong; give header='try' or header='ignore'"
         return Finding("header", text, {"header": "ignore"}, solution)
     if use == "try":
         return None  # tried before

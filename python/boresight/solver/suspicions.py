@@ -75,7 +75,7 @@ def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iter
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
     if low == high:
         yield Finding(
-            "blank", f"all pixels are {low:g}: nothing was exposed, or all of it too long"
+            "blank", f"all pixels are {low:g}: the frame was not exposed, or it is saturated"
         )
         return
     share = float((pixels >= high).mean())
@@ -202,7 +202,7 @@ def of_candidate(best: RejectedCandidate) -> Iterator[Finding]:
 def of_notes(hints: HeaderHints) -> Iterator[Finding]:
     """Report cards that cannot be read, or that contradict each other or the image."""
     for note in hints.notes:
-        yield Finding("header", f"{note}; mend it, or give header='ignore'")
+        yield Finding("header", f"{note}; correct it, or give header='ignore'")
 
 
 def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:

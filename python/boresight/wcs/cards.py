@@ -93,7 +93,9 @@ def new_cards(
         raise InputError("wcs: it is not that of two axes on the sky; give wcs.celestial")
     tables = (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)
     if any(table is not None for table in tables):
-        raise InputError("wcs: its distortion is in tables, which cards cannot hold; fit it by SIP")
+        raise InputError(
+            "wcs: header cards cannot store its distortion tables; fit SIP polynomials"
+        )
     return [_card(*triple) for triple in _triples(wcs, offset, error_deg)]
 
 

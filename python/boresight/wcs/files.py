@@ -82,7 +82,7 @@ class FitsFile:
                 head = self._file.read(len("SIMPLE"))
         if head != b"SIMPLE":
             raise InputError(
-                f"path: {self.path} is not a FITS file; write the WCS to a file of its own"
+                f"path: {self.path} is not a FITS file; write the WCS to a separate file"
             )
         with quiet:  # of odd cards
             self.hdus: list[RawHdu] = list(raw_hdus(self._file))

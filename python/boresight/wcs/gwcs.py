@@ -223,7 +223,7 @@ def _imaged(camera: CameraModel, pixels: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         kept = np.hypot(*(back - pixels).T) < ROUND_TRIP_PX
     if not kept.any():
-        raise UndeterminedError("no pixel of this camera's image sees a direction of its own")
+        raise UndeterminedError("the camera model maps no pixel to a direction and back")
     there: Floats = pixels[kept] - camera.optical_center
     return there
 

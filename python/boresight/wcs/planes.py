@@ -96,7 +96,7 @@ class Plane:
         if len(pixels) == 0 or out.min() < lowest:
             raise UndeterminedError(
                 f"the image reaches {np.degrees(np.arccos(lowest)):.0f} degrees from its reference "
-                "pixel, which no such plane holds; make a WCS of a smaller part of it"
+                "pixel, which is too far for this projection; make a WCS of a smaller part of it"
             )
         # FITS's zenithal projections (Calabretta & Greisen 2002, A&A 395, 1077, section 5.1).
         rho = np.hypot(east, north)

@@ -173,8 +173,8 @@ def _offset(hdu: Hdu, axes: Axes, wcs: WCS, region: Region | str | None) -> tupl
     dimensions = len(hdu.shape)
     if (dimensions - axes.column, dimensions - axes.row) != (1, 2):
         raise InputError(
-            f"path: rows and columns of HDU {hdu} are not its first axes; write the WCS to a file "
-            "of its own"
+            f"path: rows and columns of HDU {hdu} are not its first axes; write the WCS to a "
+            "separate file"
         )
     shape = hdu.shape[axes.row], hdu.shape[axes.column]
     (rows, columns), _ = resolve(region, shape, hdu.header)

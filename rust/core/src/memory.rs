@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// From this number of bytes on, the free memory of the machine is checked too. Fewer bytes are taken to be
 /// available.
-const MUCH: usize = 1 << 28;
+const CHECKED_BYTES: usize = 1 << 28;
 
 /// Returns [`Error::Memory`] if a task needs more bytes than the process may have, or than the machine has
 /// left.
@@ -27,14 +27,14 @@ pub(crate) fn fits(bytes: usize) -> bool {
     let is_given = probe.try_reserve_exact(bytes).is_ok();
     // Otherwise the compiler may remove the allocation and assume that it succeeds.
     black_box(probe.as_ptr());
-    is_given && (bytes < MUCH || available().is_none_or(|left| bytes <= left))
+    is_given && (bytes < CHECKED_BYTES || available().is_none_or(|left| bytes <= left))
 }
 
 /// Free memory of the machine in bytes, including swap; `None` if the system does not report it.
 fn available() -> Option<usize> {
-    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
-        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<usize>().ok()
     };
     let left = kilobytes("MemAvailable:")? + kilobytes("SwapFree:").unwrap_or(0);

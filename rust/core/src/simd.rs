@@ -83,9 +83,9 @@ pub(crate) fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out
     }
 }
 
-/// Number of partial results, to which elements are added in turn. With a single result, each step would wait
-/// for the step before it.
-pub(crate) const IN_TURN: usize = 16;
+/// Number of independent accumulators of a sum. With a single accumulator, each addition would wait for the
+/// result of the previous one.
+pub(crate) const ACCUMULATORS: usize = 16;
 
 /// The sum of the numbers, in double precision.
 pub(crate) fn sum(numbers: &[f32]) -> f64 {
@@ -99,7 +99,7 @@ pub(crate) fn largest(numbers: &[f32]) -> f32 {
     vectorized(Fold { numbers, start: 0.0, step }).into_iter().fold(0.0, step)
 }
 
-/// A fold of many numbers into [`IN_TURN`] partial results, each of which begins with `start`.
+/// A fold of many numbers into [`ACCUMULATORS`] partial results, each of which begins with `start`.
 struct Fold<'a, T, F> {
     numbers: &'a [f32],
     start: T,
@@ -107,12 +107,12 @@ struct Fold<'a, T, F> {
 }
 
 impl<T: Copy, F: Fn(T, f32) -> T> Work for Fold<'_, T, F> {
-    type Output = [T; IN_TURN];
+    type Output = [T; ACCUMULATORS];
 
     #[inline(always)]
-    fn call(self) -> [T; IN_TURN] {
-        let (chunks, rest) = self.numbers.as_chunks::<IN_TURN>();
-        let mut results = [self.start; IN_TURN];
+    fn call(self) -> [T; ACCUMULATORS] {
+        let (chunks, rest) = self.numbers.as_chunks::<ACCUMULATORS>();
+        let mut results = [self.start; ACCUMULATORS];
         for chunk in chunks {
             for (result, &n) in results.iter_mut().zip(chunk) {
                 *result = (self.step)(*result, n);

@@ -75,7 +75,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
 const SUFFIX: &str = ".boresight-tmp";
 /// An empty temporary file younger than this is kept, because the process that made it may not have locked it
 /// yet.
-const NEW: Duration = Duration::from_secs(10);
+const LOCK_GRACE: Duration = Duration::from_secs(10);
 
 /// Locks a temporary file while it is written. The lock ends with the process, whatever ends it. A file
 /// system without locks leaves the file unlocked.
@@ -90,7 +90,7 @@ fn lock(file: &File) {
 fn is_abandoned(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let is_new = file.metadata().is_ok_and(|data| {
-        data.len() == 0 && data.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < NEW))
+        data.len() == 0 && data.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LOCK_GRACE))
     });
     cfg!(unix) && !is_new && file.try_lock().is_ok()
 }

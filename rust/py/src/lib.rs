@@ -66,7 +66,7 @@ mod _core {
     #[pymodule_export]
     const MOST_THREADS: usize = crate::parallel::MOST_THREADS;
     #[pymodule_export]
-    use crate::parallel::{ask_for_threads, num_threads};
+    use crate::parallel::{num_threads, set_num_threads};
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]

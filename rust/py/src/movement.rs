@@ -2,7 +2,7 @@
 
 use boresight::geometry::sphere::Direction;
 use boresight::imaging::warp::{Interpolation, Sample, Warp};
-use boresight::movement::change::{PARAMETERS, Seen, fit_change, held_out_px, predicted};
+use boresight::movement::change::{MatchedStar, PARAMETERS, fit_change, held_out_px, predicted};
 use boresight::movement::{Fit, FitOptions, Kind, Plane, Registrar, Transform, fit, phase_candidates};
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
@@ -190,10 +190,11 @@ fn stars(
     directions: &PyReadonlyArray2<'_, f64>,
     positions: &PyReadonlyArray2<'_, f64>,
     sigma: &PyReadonlyArray1<'_, f64>,
-) -> PyResult<Vec<Seen>> {
+) -> PyResult<Vec<MatchedStar>> {
     let (directions, pixels) = (rows::<f64, 3>("directions", directions)?, rows("positions", positions)?);
     let sigma = sigma.as_slice().map_err(|_| not_contiguous("sigma"))?;
-    let seen = |((&direction, &pixel), &sigma)| Seen { direction: Direction::from(direction), pixel, sigma };
+    let seen =
+        |((&direction, &pixel), &sigma)| MatchedStar { direction: Direction::from(direction), pixel, sigma };
     if directions.len() != pixels.len() || pixels.len() != sigma.len() {
         return Err(InputError::new_err(
             "positions, sigma: their numbers differ from that of the directions; give one for each star",

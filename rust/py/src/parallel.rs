@@ -32,15 +32,15 @@ static POOLS: [AtomicPtr<ProcessPool>; MOST_THREADS + 1] =
 
 thread_local! {
     /// Number of threads that this thread has requested; 0 for the number given by the environment.
-    static ASKED: Cell<usize> = const { Cell::new(0) };
+    static REQUESTED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The pool of this process. No lock is used: a lock held by another thread when the process was forked would
 /// stay locked.
 pub(crate) fn pool() -> &'static ThreadPool {
     let process = std::process::id();
-    let asked = ASKED.get();
-    let pool = &POOLS[asked];
+    let requested = REQUESTED.get();
+    let pool = &POOLS[requested];
     loop {
         let found = pool.load(Ordering::Acquire);
         // SAFETY: stored pointers come from `Box::into_raw` and are never freed.
@@ -49,7 +49,7 @@ pub(crate) fn pool() -> &'static ThreadPool {
         {
             return &known.threads;
         }
-        let made = Box::into_raw(Box::new(ProcessPool { process, threads: build(asked) }));
+        let made = Box::into_raw(Box::new(ProcessPool { process, threads: build(requested) }));
         if pool.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // Another thread was faster.
             // SAFETY: no other code has seen this pointer.
@@ -58,9 +58,9 @@ pub(crate) fn pool() -> &'static ThreadPool {
     }
 }
 
-fn build(asked: usize) -> ThreadPool {
+fn build(requested: usize) -> ThreadPool {
     let from_environment = || LIMITS.iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
-    let limit = if asked > 0 { Some(asked) } else { from_environment() };
+    let limit = if requested > 0 { Some(requested) } else { from_environment() };
     let build = |threads| {
         ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("boresight-{k}")).build()
     };
@@ -84,6 +84,6 @@ pub(crate) fn num_threads() -> usize {
 /// Sets the number of threads, at most [`MOST_THREADS`], for the later work of the calling thread; 0 is the
 /// number given by the environment. Returns the previous number.
 #[pyfunction]
-pub(crate) fn ask_for_threads(count: usize) -> usize {
-    ASKED.replace(count.min(MOST_THREADS))
+pub(crate) fn set_num_threads(count: usize) -> usize {
+    REQUESTED.replace(count.min(MOST_THREADS))
 }

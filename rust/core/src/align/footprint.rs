@@ -12,10 +12,11 @@ use crate::geometry::sphere::Direction;
 /// A convex polygon: its corners, counterclockwise as seen from outside the sphere.
 type Piece = Vec<Direction>;
 
-/// Distance behind a side, in radians, beyond which a corner is outside; rounding errors are 1e-16.
-const BEHIND: f64 = 1e-15;
+/// Distance of a corner from a side, on its outer side, in radians, beyond which the corner is outside.
+/// Rounding errors are 1e-16.
+const OUTSIDE_TOLERANCE: f64 = 1e-15;
 /// Distance from the great circle of a side, in radians, up to which a corner counts as lying on it.
-const IN_LINE: f64 = 1e-12;
+const COLLINEAR_TOLERANCE: f64 = 1e-12;
 /// Area in steradians below which a piece is dropped: that of a strip a ten-thousandth of a microarcsecond
 /// wide and a degree long.
 const NO_AREA: f64 = 1e-17;
@@ -134,7 +135,7 @@ fn normal(from: &Direction, to: &Direction) -> Direction {
 fn is_convex(ring: &[Direction]) -> bool {
     sides(ring).all(|(a, b)| {
         let inward = normal(a, b);
-        ring.iter().all(|corner| inward.dot(&(corner - a)) >= -BEHIND)
+        ring.iter().all(|corner| inward.dot(&(corner - a)) >= -OUTSIDE_TOLERANCE)
     })
 }
 
@@ -144,7 +145,7 @@ fn crosses_itself(ring: &[Direction]) -> bool {
     let parts = |a: &Direction, b: &Direction, p: &Direction, q: &Direction| {
         let inward = normal(a, b);
         let [p, q] = [p, q].map(|corner| inward.dot(&(corner - a)));
-        p.min(q) < -IN_LINE && p.max(q) > IN_LINE
+        p.min(q) < -COLLINEAR_TOLERANCE && p.max(q) > COLLINEAR_TOLERANCE
     };
     let sides: Vec<_> = sides(ring).collect();
     // Neighbouring sides share a corner; so do the last and the first.
@@ -187,13 +188,15 @@ fn split(piece: &[Direction], inward: &Direction, at: &Direction) -> (Piece, Pie
     let height = |p: &Direction| inward.dot(&(p - at));
     for (a, b) in sides(piece) {
         let (from, to) = (height(a), height(b));
-        if from >= -BEHIND {
+        if from >= -OUTSIDE_TOLERANCE {
             inside.push(*a);
         }
-        if from <= BEHIND {
+        if from <= OUTSIDE_TOLERANCE {
             outside.push(*a);
         }
-        if (from > BEHIND && to < -BEHIND) || (from < -BEHIND && to > BEHIND) {
+        if (from > OUTSIDE_TOLERANCE && to < -OUTSIDE_TOLERANCE)
+            || (from < -OUTSIDE_TOLERANCE && to > OUTSIDE_TOLERANCE)
+        {
             let crossing = (a * to - b * from).normalize() * (to - from).signum();
             inside.push(crossing);
             outside.push(crossing);

@@ -199,8 +199,8 @@ pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
 pub(super) struct Weights {
     /// Weight of each star, 0 to 1.
     pub(super) stars: Vec<f64>,
-    /// See [`Misses::metrics`](super::frame::Misses::metrics). The metrics belong to the camera about which
-    /// the fit is linearised, and stay fixed while the fit moves.
+    /// See [`FrameResiduals::metrics`](super::frame::FrameResiduals::metrics). The metrics belong to the camera
+    /// about which the fit is linearised, and stay fixed while the fit moves.
     pub(super) metrics: Vec<Jacobian>,
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::fit::{JointFit, State, Weights};
-use super::frame::{Frame, Misses};
+use super::frame::{Frame, FrameResiduals};
 use super::optics::Optics;
 use super::parameters::Parameters;
 use super::scale::{Cells, SMALLEST_SCALE, Scales, Spread};
@@ -133,7 +133,7 @@ impl Robust for Matches<'_> {
     /// residual in pixels, and rejects frames that lose most of their matches.
     fn weigh(&mut self, state: &State, scales: Option<Scales>, weighting: Weighting) -> Weighed<Scales> {
         let (frames, optics) = (self.frames, &state.shared);
-        let misses: Vec<Misses> = frames
+        let misses: Vec<FrameResiduals> = frames
             .par_iter()
             .zip(&state.own)
             .map(|(frame, attitude)| frame.misses(optics, attitude))
@@ -143,7 +143,7 @@ impl Robust for Matches<'_> {
         }
         let scales = scales.unwrap_or_else(|| self.cells.scales(&misses, &self.rejections));
         let before = std::mem::take(&mut self.weights);
-        let stars = |(i, misses): (usize, Misses)| {
+        let stars = |(i, misses): (usize, FrameResiduals)| {
             let z = |star: usize| misses.lengths[star] / self.cells.at(&scales, i, star);
             let weight = |star: usize| match weighting {
                 _ if self.rejections[i].is_some() || !z(star).is_finite() => 0.0,

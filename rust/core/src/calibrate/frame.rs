@@ -82,7 +82,7 @@ pub(super) fn derivatives(
 
 /// Residuals of the stars of one frame.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Misses {
+pub(super) struct FrameResiduals {
     /// Matrices that map residuals from the ideal plane to the units of `lengths`; zero where the model is
     /// not defined.
     pub(super) metrics: Vec<Jacobian>,
@@ -95,8 +95,8 @@ pub(super) struct Misses {
 
 impl Frame {
     /// Residuals of all stars for given optics and attitude.
-    pub(super) fn misses(&self, optics: &Optics, attitude: &Attitude) -> Misses {
-        let mut misses = Misses::default();
+    pub(super) fn misses(&self, optics: &Optics, attitude: &Attitude) -> FrameResiduals {
+        let mut misses = FrameResiduals::default();
         for part in &self.parts {
             let placement = optics.rig.in_camera(part.detector);
             for (star, (&pixel, sky)) in part.stars.clone().zip(self.stars(part)) {

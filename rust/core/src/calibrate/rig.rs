@@ -31,9 +31,9 @@ pub type Exposure<'a> = Vec<Option<&'a MatchedStars>>;
 
 /// Number of stages of growing parameters after which the placements give the middle of the focal plane.
 const PLACING_STAGES: usize = 2;
-/// Two placements are compared at marks on a detector: marks per side ([`MARKS`]), and distance of the
-/// outermost marks from its centre ([`REACH`]), in image sizes.
-const MARKS: usize = 5;
+/// Two placements are compared at points of a grid on a detector: number of points per side ([`GRID`]), and
+/// distance of the outermost points from its centre ([`REACH`]), in image sizes.
+const GRID: usize = 5;
 const REACH: f64 = 0.4;
 
 /// Fits one lens and the placements of the detectors behind it to the matched stars of many exposures.
@@ -192,8 +192,8 @@ fn relative(
 ) -> Option<Placement> {
     let lens = CameraModel::new(other.camera.focal_length_px(), size).ok()?;
     let lens = lens.with_parity_flip(other.camera.parity_flip()).with_projection(other.camera.projection());
-    let mark = |k: usize, size: u32| (k as f64 / (MARKS - 1) as f64 * 2.0 - 1.0) * REACH * f64::from(size);
-    let marks = (0..MARKS * MARKS).map(|k| [mark(k % MARKS, size[0]), mark(k / MARKS, size[1])]);
+    let mark = |k: usize, size: u32| (k as f64 / (GRID - 1) as f64 * 2.0 - 1.0) * REACH * f64::from(size);
+    let marks = (0..GRID * GRID).map(|k| [mark(k % GRID, size[0]), mark(k / GRID, size[1])]);
     let pairs: Option<Vec<(Point, Point)>> = marks
         .map(|pixel| {
             let seen = own.attitude.to_sky(&lens.pixel_to_direction(pixel));

@@ -9,7 +9,7 @@
 //! elsewhere, or the matches are wrong.
 
 use super::Rejection;
-use super::frame::{Frame, Misses};
+use super::frame::{Frame, FrameResiduals};
 use crate::geometry::distortion::Point;
 use crate::geometry::rig::Rig;
 use crate::lsq::robust::{clipped_variance, planar_scale};
@@ -69,7 +69,7 @@ impl Cells {
     }
 
     /// Measures the scales from the residual lengths of the frames that are not rejected.
-    pub(super) fn scales(&self, misses: &[Misses], rejections: &[Option<Rejection>]) -> Scales {
+    pub(super) fn scales(&self, misses: &[FrameResiduals], rejections: &[Option<Rejection>]) -> Scales {
         let mut all = Vec::new();
         let mut parts = vec![Vec::new(); self.count];
         for (i, misses) in misses.iter().enumerate().filter(|(i, _)| rejections[*i].is_none()) {
@@ -148,7 +148,7 @@ mod tests {
             }
         }
         let cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
-        let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
+        let scales = cells.scales(&[FrameResiduals { lengths, ..FrameResiduals::default() }], &[None]);
         assert!(cells.at(&scales, 0, 0) > 4.9 * scales.overall);
         assert_eq!(cells.at(&scales, 0, 820), scales.overall);
     }
@@ -159,7 +159,7 @@ mod tests {
             (0..1600).map(|i| [f64::from(i % 40) * 10.0 - 195.0, f64::from(i / 40) * 10.0 - 195.0]).collect();
         let lengths = pixels.iter().map(|p| if p[0] < -120.0 && p[1] < -120.0 { 1e4 } else { 1.0 }).collect();
         let mut cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
-        let misses = [Misses { lengths, ..Misses::default() }];
+        let misses = [FrameResiduals { lengths, ..FrameResiduals::default() }];
         let scales = cells.scales(&misses, &[None]);
         assert_eq!(cells.at(&scales, 0, 0), FIRST_MAX_RATIO * scales.overall);
         for _ in 0..20 {

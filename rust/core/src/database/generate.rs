@@ -110,7 +110,8 @@ pub(super) fn field_stars(
 fn no_pattern(stars: usize, parameters: &Parameters) -> Error {
     let [low, high] = [parameters.smallest_fov(), parameters.max_fov].map(in_degrees);
     let fields = if low < high { format!("{low} to {high}") } else { high.to_string() };
-    let problem = format!("no field of {fields} degrees holds four of the {stars} that are bright enough");
+    let problem =
+        format!("no field of {fields} degrees holds four of the {stars} stars that are bright enough");
     Error::argument("stars", problem, "give more stars, a fainter star_max_magnitude or a larger max_fov_deg")
 }
 

@@ -39,7 +39,7 @@ const EXPECTED_PX: f64 = 10.0;
 const CLIP: f64 = 3.0;
 /// Number of standard deviations beyond which a star has no weight. This excludes stars matched by chance, of
 /// which a sparse frame under clouds has a few.
-const LOST: f64 = 4.0;
+const REJECT: f64 = 4.0;
 /// Efficiency of [`clipped_scale`]: the variance of the mean square length of normal residuals, divided by
 /// the variance of its estimate. It reduces the degrees of freedom of the scatter accordingly.
 const EFFICIENCY: f64 = 0.98;
@@ -58,7 +58,7 @@ pub type Values = [f64; PARAMETERS];
 
 /// A star of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Seen {
+pub struct MatchedStar {
     /// Direction of the star in the axes of the unmoved camera, a unit vector.
     pub direction: Direction,
     /// Measured position of the star, pixels.
@@ -92,8 +92,8 @@ pub fn predicted(camera: &CameraModel, direction: &Direction, values: &Values) -
 ///
 /// # Errors
 /// If a direction or a pixel is not finite.
-pub fn fit_change(camera: &CameraModel, stars: &[Seen]) -> Result<Change> {
-    let sound = |star: &Seen| star.pixel.iter().chain(&star.direction).all(|c| c.is_finite());
+pub fn fit_change(camera: &CameraModel, stars: &[MatchedStar]) -> Result<Change> {
+    let sound = |star: &MatchedStar| star.pixel.iter().chain(&star.direction).all(|c| c.is_finite());
     if !stars.iter().all(sound) {
         let repair = "leave out stars without a position";
         return Err(Error::argument("frames", "a position or a direction is not finite", repair));
@@ -111,12 +111,13 @@ pub fn fit_change(camera: &CameraModel, stars: &[Seen]) -> Result<Change> {
 ///
 /// # Errors
 /// The same as for [`fit_change`].
-pub fn held_out_px(camera: &CameraModel, stars: &[Seen]) -> Result<f64> {
+pub fn held_out_px(camera: &CameraModel, stars: &[MatchedStar]) -> Result<f64> {
     let mut lengths = vec![];
     for half in [0, 1] {
-        let part = |half: usize| -> Vec<Seen> { stars.iter().skip(half).step_by(2).copied().collect() };
+        let part =
+            |half: usize| -> Vec<MatchedStar> { stars.iter().skip(half).step_by(2).copied().collect() };
         let values = fit_change(camera, &part(half))?.values;
-        let miss = |star: &Seen| {
+        let miss = |star: &MatchedStar| {
             let [x, y] = predicted(camera, &star.direction, &values)?;
             Some((x - star.pixel[0]).hypot(y - star.pixel[1]))
         };
@@ -125,7 +126,7 @@ pub fn held_out_px(camera: &CameraModel, stars: &[Seen]) -> Result<f64> {
     Ok(if lengths.len() < LEAST_HELD_OUT { f64::NAN } else { planar_scale(&mut lengths) })
 }
 
-fn sigmas(stars: &[Seen]) -> Vec<f64> {
+fn sigmas(stars: &[MatchedStar]) -> Vec<f64> {
     stars.iter().map(|star| if star.sigma.is_nan() { 1.0 } else { star.sigma.hypot(FLOOR_PX) }).collect()
 }
 
@@ -237,7 +238,7 @@ fn left_jacobian(vector: &Vector3<f64>) -> Matrix3<f64> {
 /// The stars, and their weights.
 struct Stars<'a> {
     camera: &'a CameraModel,
-    seen: &'a [Seen],
+    seen: &'a [MatchedStar],
     sigmas: Vec<f64>,
     /// Weights by the loss: 1 for a small residual.
     weights: Vec<f64>,
@@ -247,7 +248,7 @@ struct Stars<'a> {
 
 impl Stars<'_> {
     /// The stars with a weight above zero, and these weights.
-    fn weighted(&self) -> impl Iterator<Item = (&Seen, f64)> {
+    fn weighted(&self) -> impl Iterator<Item = (&MatchedStar, f64)> {
         let weight = |i: usize| self.weights[i] / (self.sigmas[i] * self.scale).powi(2);
         let counts = |&(i, _): &(usize, _)| self.weights[i] > 0.0;
         self.seen.iter().enumerate().filter(counts).map(move |(i, star)| (star, weight(i)))
@@ -343,18 +344,18 @@ impl Robust for Stars<'_> {
 
     fn weigh(&mut self, state: &Values, scales: Option<f64>, weighting: Weighting) -> Weighed<f64> {
         let moved = Moved::new(self.camera, state);
-        let length = |(star, sigma): (&Seen, &f64)| {
+        let length = |(star, sigma): (&MatchedStar, &f64)| {
             let image = moved.as_ref().and_then(|moved| moved.image(&star.direction));
             image.map_or(f64::INFINITY, |[x, y]| (x - star.pixel[0]).hypot(y - star.pixel[1]) / sigma)
         };
         let lengths: Vec<f64> = self.seen.iter().zip(&self.sigmas).map(length).collect();
         let finite: Vec<f64> = lengths.iter().copied().filter(|l| l.is_finite()).collect();
-        let measured = || clipped_scale(&finite, CLIP, LOST);
+        let measured = || clipped_scale(&finite, CLIP, REJECT);
         self.scale = scales.unwrap_or_else(measured).max(ROUNDING);
         let weight = |&length: &f64| match (length / self.scale, weighting) {
             (z, _) if !z.is_finite() => 0.0,
             (z, Weighting::Loss(loss)) => loss.weight(z),
-            (z, Weighting::Clip) if z > LOST => 0.0,
+            (z, Weighting::Clip) if z > REJECT => 0.0,
             (z, Weighting::Clip) => clipped_weight(z, CLIP),
         };
         let weights: Vec<f64> = lengths.iter().map(weight).collect();

@@ -14,13 +14,13 @@ fn camera() -> CameraModel {
 }
 
 /// Stars on a grid at the pixels of a changed camera, with errors of up to `noise` pixels.
-fn stars(values: &Values, noise: f64) -> Vec<Seen> {
+fn stars(values: &Values, noise: f64) -> Vec<MatchedStar> {
     let star = |k: u32| {
         let place = [f64::from(k % 14) * 100.0 - 650.0, f64::from(k / 14) * 90.0 - 400.0];
         let direction = camera().pixel_to_direction(place);
         let pixel = predicted(&camera(), &direction, values).unwrap();
         let off = [k * 37 % 19, k * 53 % 23].map(|k| noise * (f64::from(k) / 10.0 - 1.0));
-        Seen { direction, pixel: [pixel[0] + off[0], pixel[1] + off[1]], sigma: noise }
+        MatchedStar { direction, pixel: [pixel[0] + off[0], pixel[1] + off[1]], sigma: noise }
     };
     (0..140).map(star).collect()
 }

@@ -11,7 +11,7 @@ use crate::lsq::NormalEquations;
 /// Maximum number of minimal sets tried.
 const MOST_SETS: usize = 4000;
 /// The search ends when the probability that all sets tried contained a wrong pair falls to this value.
-const MISSED: f64 = 1e-4;
+const MISS_PROBABILITY: f64 = 1e-4;
 /// Seed of the random numbers. It is fixed, so that the same pairs give the same transform.
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Smallest distance of agreement, pixels; closer agreement counts as this, because matches of images are not
@@ -81,7 +81,7 @@ pub(super) fn search(kind: Kind, moved: &[Point], reference: &[Point], tolerance
         if cost < lowest {
             best = Some((cost, parameters));
             let right = (following as f64 / count as f64).powi(least as i32);
-            needed = MISSED.ln() / (1.0 - right.min(1.0 - 1e-9)).ln();
+            needed = MISS_PROBABILITY.ln() / (1.0 - right.min(1.0 - 1e-9)).ln();
         }
     }
     best.map(|(_, parameters)| parameters)

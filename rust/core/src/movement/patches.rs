@@ -22,7 +22,7 @@ const HALF: usize = 12;
 const SIDE: usize = 2 * HALF + 1;
 /// Offset of the origin of coordinates before a row, pixels. It makes coordinates positive, so that rounding
 /// down is a cast.
-const AHEAD: f64 = 64.0;
+const ORIGIN_OFFSET: f64 = 64.0;
 /// Maximum number of patches along the longer side of the image.
 const PATCHES: usize = 28;
 /// Maximum number of steps in the fit of one patch.
@@ -296,7 +296,7 @@ impl Patch {
         for (j, basis) in self.basis.chunks_exact(SIDE).enumerate() {
             let [x, y] = place(-half, j as f64 - half);
             // Coordinates are relative to an origin near the row, so that single precision is sufficient.
-            let (left, top) = (x.floor() - AHEAD, y.floor() - AHEAD);
+            let (left, top) = (x.floor() - ORIGIN_OFFSET, y.floor() - ORIGIN_OFFSET);
             let (x, y) = ((x - left) as f32, (y - top) as f32);
             let origin = top as isize * moved.width as isize + left as isize;
             let mut sums = [0.0_f32; 5];

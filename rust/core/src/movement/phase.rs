@@ -26,7 +26,7 @@ const LARGEST_SCALE: f64 = 1.6;
 /// Number of peaks in the comparison of spectra that are evaluated.
 const PEAKS: usize = 3;
 /// Half the side of the squares over which contrast is equalised, binned pixels.
-const EVENED: usize = 8;
+const EQUALISED_HALF: usize = 8;
 /// Number of shifts without rotation that are evaluated.
 const SHIFTS: usize = 3;
 /// Half the side of the square of pixels that belong to a peak.
@@ -53,7 +53,7 @@ pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<C
     let [small, small_moved] = [reference, moved].map(|plane| {
         let small = plane.binned(factor);
         let floor = 2.0 * small.noise();
-        small.evened(EVENED, floor)
+        small.equalised(EQUALISED_HALF, floor)
     });
     if small.width < 4 || small.height < 4 {
         return Vec::new();

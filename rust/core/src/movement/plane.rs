@@ -84,7 +84,7 @@ impl Plane {
     /// deviation there.
     ///
     /// `floor` is added to the standard deviation, so that contrast below it stays small.
-    pub(super) fn evened(&self, half: usize, floor: f64) -> Self {
+    pub(super) fn equalised(&self, half: usize, floor: f64) -> Self {
         let (w, h) = (self.width, self.height);
         let stride = w + 1;
         let mut sums = vec![[0.0_f64; 2]; stride * (h + 1)];

@@ -27,7 +27,7 @@ pub(super) const MAX_UNCONVERGED: f64 = 0.3;
 const MOST_STEPS: usize = 300;
 
 /// Result of fitting sources in clusters.
-pub(super) struct Settled {
+pub(super) struct ClusterFit {
     pub sources: Vec<usize>,
     /// State and cost after the fits; the cost may be higher if clusters disturb each other.
     pub state: State,
@@ -54,7 +54,7 @@ pub(super) fn settle(
     unconverged: Vec<usize>,
     extent: &(dyn Fn(usize, usize) -> Extent + Sync),
     options: &lsq::Options,
-) -> Settled {
+) -> ClusterFit {
     let residuals: Vec<Vec<f64>> =
         (0..fit.stage.fields.len()).map(|image| fit.residual(image, state.as_slice())).collect();
     let options = lsq::Options { max_iterations: MOST_STEPS, ..*options };
@@ -72,7 +72,7 @@ pub(super) fn settle(
     for (at, value) in settled.into_iter().flatten() {
         next[at] = value;
     }
-    Settled { cost: fit.cost(&next), sources: unconverged, state: next }
+    ClusterFit { cost: fit.cost(&next), sources: unconverged, state: next }
 }
 
 /// Pixels of one image with light of a cluster, without the light of all other sources.

@@ -117,20 +117,20 @@ impl<'a> Lights<'a> {
         galaxy.max(profile.reach(limit / profile.peak()))
     }
 
-    fn galaxy(&self, state: &[f64], image: usize, source: usize) -> Option<OnPixels> {
+    fn galaxy(&self, state: &[f64], image: usize, source: usize) -> Option<GalaxyExtent> {
         let at = self.layout.shapes[source]?;
         let [[a, b], [c, d]] = self.layout.seen(self.scene, image, source, state)?.by_source;
         let parameters: [f64; PARAMETERS_OF_GALAXY] = std::array::from_fn(|k| state[at + k]);
         let [rho, e1, e2, nu] = parameters;
         let area = (2.0 * rho).exp() * (a * d - b * c).abs();
         let radius = area.sqrt() * (0.5 * e1.hypot(e2)).exp();
-        Some(OnPixels { radius, area, exponent: galaxy::exponent(nu) })
+        Some(GalaxyExtent { radius, area, exponent: galaxy::exponent(nu) })
     }
 }
 
 /// A galaxy in an image: the semi-major axis of the ellipse with half of its light, in pixels, and the
 /// product of both semi-axes.
-struct OnPixels {
+struct GalaxyExtent {
     radius: f64,
     area: f64,
     exponent: f64,

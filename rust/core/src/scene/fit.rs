@@ -292,10 +292,10 @@ impl Run<'_> {
     }
 
     /// Minimizes a stage: everything together, in turn with the few sources that do not converge.
-    fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
+    fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<StageFit> {
         let free = stage.held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
-        let mut ended = Ended::at(number, dof, state);
+        let mut ended = StageFit::at(number, dof, state);
         let mut fit = Fit::new(stage, self.options.loss);
         let together = lsq::Options {
             max_iterations: self.options.max_iterations,
@@ -347,7 +347,7 @@ impl Run<'_> {
     }
 
     /// Takes steps of all free parameters, up to the number of steps that is left.
-    fn steps(&self, fit: &Fit<'_>, options: &lsq::Options, ended: &mut Ended) -> Result<()> {
+    fn steps(&self, fit: &Fit<'_>, options: &lsq::Options, ended: &mut StageFit) -> Result<()> {
         let most = self.options.max_iterations;
         let max_iterations = options.max_iterations.min(most.saturating_sub(ended.tried));
         if max_iterations == 0 {
@@ -396,7 +396,7 @@ impl Run<'_> {
 }
 
 /// State of the minimization of a stage.
-struct Ended {
+struct StageFit {
     stage: usize,
     /// Degrees of freedom.
     dof: f64,
@@ -410,7 +410,7 @@ struct Ended {
     latest: Latest,
 }
 
-impl Ended {
+impl StageFit {
     fn at(stage: usize, dof: f64, state: &State) -> Self {
         let (state, history, latest) = (state.clone(), Vec::new(), Latest::new());
         Self { stage, dof, state, cost: 0.0, converged: false, tried: 0, history, latest }

@@ -4,7 +4,7 @@ use nalgebra::DVector;
 
 use super::freedom::Affine;
 use super::galaxy::{Outline, PARAMETERS_OF_GALAXY};
-use super::place::{Seen, Wcs};
+use super::place::{Projected, Wcs};
 use super::profile::{PARAMETERS, Profile};
 use super::{MOTION, Scene, Sky};
 use crate::lsq::small::Matrix2;
@@ -128,13 +128,19 @@ impl Layout {
     }
 
     /// The pixel of a source in an image that sees it, with derivatives.
-    pub(super) fn seen(&self, scene: &Scene<'_>, image: usize, source: usize, state: &[f64]) -> Option<Seen> {
+    pub(super) fn seen(
+        &self,
+        scene: &Scene<'_>,
+        image: usize,
+        source: usize,
+        state: &[f64],
+    ) -> Option<Projected> {
         let place = scene.images[image].places[source].as_ref()?;
         Some(place.seen(self.moved(scene, image, source, state), &self.wcs_of(scene, image, state)))
     }
 
     /// Shape of a galaxy in an image; `None` for a star.
-    pub(super) fn outline(&self, source: usize, seen: &Seen, state: &[f64]) -> Option<Outline> {
+    pub(super) fn outline(&self, source: usize, seen: &Projected, state: &[f64]) -> Option<Outline> {
         let at = self.shapes[source]?;
         Some(Outline::new(std::array::from_fn(|k| state[at + k]), seen.by_source))
     }

@@ -37,7 +37,7 @@ pub enum Place {
 
 /// A pixel and its derivatives.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct Projected {
     pub pixel: [f64; 2],
     /// Derivatives by the position of the source: rows x and y.
     pub by_source: Matrix2,
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// Pixel of a source moved by `moved` (arcsec) from its starting position, with derivatives.
-    pub(super) fn seen(&self, moved: [f64; 2], wcs: &Wcs<'_>) -> Seen {
+    pub(super) fn seen(&self, moved: [f64; 2], wcs: &Wcs<'_>) -> Projected {
         match self {
             Self::Plane { plane, by_source, focal, pixel, by_focal } => {
                 let Affine { matrix, shift } = Affine::new(wcs.freedom, wcs.parameters);
@@ -94,7 +94,7 @@ impl Place {
                     };
                     *by = multiply(by_focal, du);
                 }
-                Seen {
+                Projected {
                     pixel: [pixel[0] + off[0], pixel[1] + off[1]],
                     by_source: product(&to_pixel, by_source),
                     by_wcs,
@@ -107,7 +107,7 @@ impl Place {
                     all[k] = *by;
                     at = [0, 1].map(|i| at[i] + by[i] * wcs.parameters[k]);
                 }
-                Seen { pixel: [pixel[0] + at[0], pixel[1] + at[1]], by_source: *by_source, by_wcs: all }
+                Projected { pixel: [pixel[0] + at[0], pixel[1] + at[1]], by_source: *by_source, by_wcs: all }
             }
         }
     }

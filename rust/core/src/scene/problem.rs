@@ -103,7 +103,7 @@ impl<'a> Fit<'a> {
 
     /// The latest states and normal equations, after the fit has ended.
     pub(super) fn into_latest(self) -> Latest {
-        self.latest.into_inner().expect("nobody panics with it")
+        self.latest.into_inner().expect("no thread panics while it holds the lock")
     }
 
     /// Normal equations at a state.
@@ -431,7 +431,7 @@ impl Problem for Fit<'_> {
     }
 
     fn linearize(&self, state: &State) -> Arrow {
-        let mut latest = self.latest.lock().expect("nobody panics with it");
+        let mut latest = self.latest.lock().expect("no thread panics while it holds the lock");
         let known = latest.iter().position(|(of, _)| of == state).and_then(|at| latest.remove(at));
         drop(latest);
         let mut arrow = known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow);
@@ -446,7 +446,7 @@ impl Problem for Fit<'_> {
     }
 
     fn keep(&self, state: &State, arrow: Arrow) {
-        let mut latest = self.latest.lock().expect("nobody panics with it");
+        let mut latest = self.latest.lock().expect("no thread panics while it holds the lock");
         latest.truncate(MOST_LATEST - 1);
         latest.push_front((state.clone(), arrow));
     }

@@ -68,10 +68,10 @@ pub(super) struct Products<'a> {
 
 /// Number of own columns that are multiplied by another column at once, so that its pixels are loaded once:
 /// all columns of a star.
-const AT_ONCE: usize = 3;
+const COLUMNS_AT_ONCE: usize = 3;
 
 /// Partial sums for each of these columns.
-type Lanes = [[f64; LANES]; AT_ONCE];
+type Lanes = [[f64; LANES]; COLUMNS_AT_ONCE];
 
 impl Products<'_> {
     /// For each of the other columns, the sums of its products with all columns of the source.
@@ -80,7 +80,7 @@ impl Products<'_> {
         // added to each other.
         let lanes = vectorized(self);
         let of_all = |lanes: &[Lanes; _]| {
-            let sum = |k: usize| total(&lanes[k / AT_ONCE][k % AT_ONCE]);
+            let sum = |k: usize| total(&lanes[k / COLUMNS_AT_ONCE][k % COLUMNS_AT_ONCE]);
             std::array::from_fn(sum)
         };
         lanes.iter().map(of_all).collect()
@@ -88,14 +88,14 @@ impl Products<'_> {
 }
 
 impl Work for Products<'_> {
-    type Output = Vec<[Lanes; MOST_OWN.div_ceil(AT_ONCE)]>;
+    type Output = Vec<[Lanes; MOST_OWN.div_ceil(COLUMNS_AT_ONCE)]>;
 
     #[allow(clippy::inline_always)] // Required by the trait `Work`.
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let mut all = vec![[[[0.0; LANES]; AT_ONCE]; _]; self.columns.len()];
+        let mut all = vec![[[[0.0; LANES]; COLUMNS_AT_ONCE]; _]; self.columns.len()];
         for (column, all) in self.columns.iter().zip(&mut all) {
-            for (own, sums) in self.weighted.chunks(AT_ONCE).zip(all) {
+            for (own, sums) in self.weighted.chunks(COLUMNS_AT_ONCE).zip(all) {
                 let last = own.len() - 1;
                 *sums = products([&own[0], &own[1.min(last)], &own[last]], column, self.stretches);
             }
@@ -107,8 +107,8 @@ impl Work for Products<'_> {
 /// Products of three columns with another column over spans.
 #[allow(clippy::inline_always)] // Part of a loop that is compiled for several instruction sets.
 #[inline(always)]
-fn products([a, b, c]: [&[f64]; AT_ONCE], other: &[f64], stretches: &[Span]) -> Lanes {
-    let mut sums = [[0.0; LANES]; AT_ONCE];
+fn products([a, b, c]: [&[f64]; COLUMNS_AT_ONCE], other: &[f64], stretches: &[Span]) -> Lanes {
+    let mut sums = [[0.0; LANES]; COLUMNS_AT_ONCE];
     // No iterators: a call that is not inlined would be compiled for the baseline instruction set.
     for &[at, from, len] in stretches {
         let mut k = 0;

@@ -247,12 +247,12 @@ impl<'a> Problem<'a> {
 }
 
 /// If the mean of the weights is at least this, all weights count as equal.
-const EVEN: f64 = 0.999;
+const EQUAL_WEIGHTS: f64 = 0.999;
 
 /// Weighted median: the value at which half of the weight is reached; NaN without values. Reorders its input.
 fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
     let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
-    if half >= EVEN * values.len() as f64 / 2.0 && !values.is_empty() {
+    if half >= EQUAL_WEIGHTS * values.len() as f64 / 2.0 && !values.is_empty() {
         let middle = values.len() / 2;
         return values.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0)).1.0;
     }

@@ -44,14 +44,14 @@ const FIRST_CLASS: usize = 8;
 const CLASSES: usize = 16;
 /// Number of matches credited to every class. It is so small that stars of a class without any other match
 /// need strong evidence.
-const CREDIT: f64 = 0.1;
+const PRIOR_MATCHES: f64 = 0.1;
 /// Maximum number of rounds. They are repeated whenever the fit to the matches is repeated.
 const MAX_ROUNDS: usize = 20;
 /// Change of σ (relative) and of the share of misfits below which the rounds end.
 const TOLERANCE: f64 = 0.05;
 /// If all pairs are more probable than this, the rounds end whatever σ: the next round of the fit computes a
 /// better σ.
-const CLEAR: f64 = 0.999;
+const CERTAIN: f64 = 0.999;
 
 /// Numbers and extents that determine how many pairs of stars and detections occur by chance.
 pub(super) struct Mixture {
@@ -77,7 +77,7 @@ impl Mixture {
             let next = self.round(pairs, &mut classes, &spread);
             let change = (next.sigma / spread.sigma - 1.0).abs().max((next.misfits - spread.misfits).abs());
             spread = next;
-            if pairs.iter().all(|pair| pair.probability > CLEAR) || change < TOLERANCE {
+            if pairs.iter().all(|pair| pair.probability > CERTAIN) || change < TOLERANCE {
                 break;
             }
         }
@@ -150,7 +150,8 @@ struct Class {
 impl Class {
     /// Share of the stars that have a detection, estimated without the star whose pair has this probability.
     fn share_without(&self, probability: f64) -> f64 {
-        (self.matches - probability + CREDIT) / (self.stars - 1.0 + 2.0 * CREDIT).max(2.0 * CREDIT)
+        (self.matches - probability + PRIOR_MATCHES)
+            / (self.stars - 1.0 + 2.0 * PRIOR_MATCHES).max(2.0 * PRIOR_MATCHES)
     }
 }
 

@@ -40,7 +40,7 @@ const CORE_RADIUS_PX: f64 = 0.5;
 /// star.
 const RANK_FACTOR: f64 = 3.0;
 /// Probability that ranks carry information. They carry none where many bright detections are not stars.
-const TRUST: f64 = 0.75;
+const RANK_RELIABILITY: f64 = 0.75;
 /// Shares of the detections that are none of the evaluated catalogue stars: few, or nearly all where hot
 /// pixels were taken for stars. All these shares are equally likely.
 const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
@@ -161,7 +161,7 @@ pub(super) struct Accepted {
 
 /// Probabilities that a detection is a given catalogue star, from their brightness ranks alone.
 ///
-/// With probability [`TRUST`], the ranks of both, counted from 1, differ by a factor of at most
+/// With probability [`RANK_RELIABILITY`], the ranks of both, counted from 1, differ by a factor of at most
 /// [`RANK_FACTOR`], and all ratios are equally likely; otherwise all stars are equally likely. Nothing is
 /// assumed about chance candidates: for each detection, the shares of all stars sum to 1.
 struct Ranks {
@@ -197,7 +197,7 @@ impl Ranks {
             let all = self.harmonic[last] - self.harmonic[first - 1];
             1.0 / (star as f64 * all)
         });
-        (1.0 - TRUST) / stars as f64 + TRUST * near.unwrap_or(0.0)
+        (1.0 - RANK_RELIABILITY) / stars as f64 + RANK_RELIABILITY * near.unwrap_or(0.0)
     }
 }
 

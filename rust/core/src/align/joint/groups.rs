@@ -23,7 +23,7 @@ pub(super) struct Groups {
 }
 
 /// Objects that an exposure sees, in ascending order, with the detection of each.
-type Seen = Vec<(usize, usize)>;
+type ObjectDetections = Vec<(usize, usize)>;
 
 impl Groups {
     /// Puts each exposure into a separate group.
@@ -76,7 +76,7 @@ impl JointProblem<'_> {
         common: f64,
     ) -> Groups {
         let exposures = layout.free.len();
-        let mut seen: Vec<Seen> = vec![Vec::new(); exposures];
+        let mut seen: Vec<ObjectDetections> = vec![Vec::new(); exposures];
         for (object, _) in owns.iter().enumerate().filter(|(_, own)| own.is_some()) {
             for (exposure, detection) in self.touching(layout, object) {
                 seen[exposure].push((object, detection));
@@ -125,7 +125,12 @@ impl JointProblem<'_> {
 
     /// Matrix from the parameters of the first exposure to those of another that move their common objects in
     /// the same way, by least squares; `None` if the common objects do not determine it.
-    fn carry(&self, layout: &Layout, first: &Seen, other: &Seen) -> Option<DMatrix<f64>> {
+    fn carry(
+        &self,
+        layout: &Layout,
+        first: &ObjectDetections,
+        other: &ObjectDetections,
+    ) -> Option<DMatrix<f64>> {
         let n = layout.stride;
         // Both matrices are stored by columns.
         let (mut normal, mut right) = ([[0.0; MOST]; MOST], [[0.0; MOST]; MOST]);

@@ -4,7 +4,7 @@
 #![allow(clippy::inline_always)]
 
 use crate::lsq::small;
-use crate::simd::IN_TURN;
+use crate::simd::ACCUMULATORS;
 
 /// Largest number of neighbours that are fitted together with a star.
 pub(super) const MAX_TOUCHING: usize = 2;
@@ -91,8 +91,8 @@ impl JointNormal {
 /// The sum of the products of two stamps.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let [(whole, rest), (others, other_rest)] = [a, b].map(<[f32]>::as_chunks::<IN_TURN>);
-    let mut sums = [0.0; IN_TURN];
+    let [(whole, rest), (others, other_rest)] = [a, b].map(<[f32]>::as_chunks::<ACCUMULATORS>);
+    let mut sums = [0.0; ACCUMULATORS];
     for (a, b) in whole.iter().zip(others) {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
             *sum += a * b;
