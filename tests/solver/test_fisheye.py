@@ -432,6 +432,15 @@ def test_a_fisheye_of_which_nothing_is_known(projection, fov_deg, parity_flip):
     assert solution.num_matches > 0.97 * known.num_matches
 
 
+def test_the_header_of_a_fisheye_does_not_make_it_a_pinhole(tmp_path):
+    camera = CameraModel.from_fov(180.0, (700, 700), projection="equisolid")
+    frame = boresight.simulate_frame(camera, 83.0, -1.0, zero_point=13.0, seed=1)
+    frame.write_fits(tmp_path / "sky.fits")
+    solution = boresight.solve(tmp_path / "sky.fits", projection="auto")
+    assert solution.camera_model.projection == "equisolid"
+    assert solution.fov_deg == pytest.approx(180.0, rel=0.01)
+
+
 def test_any_projection_finds_an_ordinary_lens(wide_frame):
     solution = boresight.solve(wide_frame.image, projection="auto")
     assert solution.camera_model.projection == "gnomonic"

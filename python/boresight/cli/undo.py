@@ -21,4 +21,4 @@ def undo(files: tuple[Path, ...]) -> None:
 
     for file in files:
         undo(file)
-        click.echo(f"{file}: as before", err=True)
+        click.echo(f"{file}: restored", err=True)

@@ -496,5 +496,5 @@ def _announce(made: _core.Database, path: Path) -> None:
         import logging
 
         logging.getLogger("boresight").warning(
-            "keeping the pattern database for the next time: %.0f MB in %s", size / 1e6, path.parent
+            "storing the pattern database for later use: %.0f MB in %s", size / 1e6, path.parent
         )

@@ -166,7 +166,7 @@ class Diagnosis:
         low, high = self.fov_bounds_deg
         few, many = self.num_expected
         lines = [
-            f"{'Solved' if self.solution else 'Not solved'}: {self.status}, after "
+            f"{'Solved' if self.solution else f'Not solved: {self.status},'} after "
             f"{self.patterns_checked} patterns and {self.candidates_checked} candidates",
             f"Stars       {self.num_centroids}; the database has {few:.0f} to {many:.0f} in fields "
             f"of {low:.1f} to {high:.1f} degrees",

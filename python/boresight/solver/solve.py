@@ -39,6 +39,10 @@ __all__ = ["solve", "solve_from_centroids", "solve_many"]
 #: Largest difference between the attitudes found with two projections, degrees.
 SAME_ATTITUDE_DEG = 5.0
 
+#: A pinhole with a wider field of view than this, degrees, is compared with fisheyes if the
+#: projection is unknown: the stars in the middle of a fisheye's image match a pinhole too.
+WIDE_PINHOLE_DEG = 60.0
+
 #: Number of detections of an image that are measured, brightest first. The search needs tens of
 #: them and a lens fit some hundred. In a crowded image the catalogue stars are the brightest, so
 #: they are among these.
@@ -177,8 +181,13 @@ def _first_solution(found: Found, request: Request, deadline: float) -> Solution
             **attempt.options,
         )
         if solution is not None:
-            if attempt.camera_model is None or request.projection != "auto":
+            is_certain = attempt.camera_model is None and solution.fov_deg < WIDE_PINHOLE_DEG
+            if request.projection != "auto" or is_certain:
                 return solution
+            # The error of the scale in a header is that of a pinhole.
+            error_deg = request.options.get("fov_max_error_deg")
+            options: SolveOptions = {**attempt.options, "fov_max_error_deg": error_deg}
+            attempt = attempt._replace(options=options)
             return likeliest(found.stars, attempt, solution, request.options.get("lens"))
     return None
 
