@@ -157,3 +157,18 @@ def test_errors_name_the_argument():
 def test_noise_alone_has_nothing_in_common():
     noise = np.random.default_rng(3).normal(0.0, 1.0, (2, 80, 90))
     assert scene.register(noise[0], noise[1]).status == "failed"
+
+
+@pytest.mark.parametrize("gain", [1.0, 2.0])
+@pytest.mark.parametrize("match_psf", [False, True])
+def test_images_that_differ_in_nothing_but_rounding_converge(gain, match_psf):
+    found = scene.register(REFERENCE, gain * REFERENCE, match_psf=match_psf)
+    assert found.status == "converged"
+    assert np.allclose(found.shift_px, 0.0, atol=1e-9)
+    assert found.gain == pytest.approx(1.0 / gain)
+
+
+def test_it_is_told_in_one_line():
+    found = scene.register(REFERENCE, REFERENCE)
+    assert repr(found).startswith("<Registration: converged, shift (")
+    assert "\n" not in repr(found)

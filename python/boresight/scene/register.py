@@ -107,6 +107,14 @@ class Registration:
     image_shape: tuple[int, int]
     wcs: WCS | None
 
+    def __repr__(self) -> str:
+        x, y = self.shift_px
+        return (
+            f"<Registration: {self.status}, shift ({x:.3f}, {y:.3f}) px, rotation "
+            f"{np.degrees(self.phi_rad):.4f} deg, scale {self.scale:.5f}, gain {self.gain:.4g} +- "
+            f"{self.gain_error:.2g}, {self.pixels} pixels>"
+        )
+
     @property
     def errors(self) -> Floats:
         """Standard errors of the parameters, shape (n,)."""

@@ -198,14 +198,17 @@ fn fitted(
     tolerance: f64,
     monitor: &dyn Monitor,
 ) -> Result<(State, usize, bool)> {
-    let steps = Options { max_iterations: options.max_iterations, tolerance, ..Options::default() };
+    let steps = |level: &Level| {
+        let usual = Options { max_iterations: options.max_iterations, tolerance, ..Options::default() };
+        Options { resolution: usual.resolution.max(level.resolution), ..usual }
+    };
     level.set_loss(Loss::Squares, state);
-    let first = minimize_watched(level, level.regressed(state), &steps, |_| checkpoint(monitor))?;
+    let first = minimize_watched(level, level.regressed(state), &steps(level), |_| checkpoint(monitor))?;
     level.set_loss(options.loss, &first.state);
     if options.loss == Loss::Squares {
         return Ok((first.state, first.iterations, first.converged));
     }
-    let second = minimize_watched(level, first.state, &steps, |_| checkpoint(monitor))?;
+    let second = minimize_watched(level, first.state, &steps(level), |_| checkpoint(monitor))?;
     Ok((second.state, first.iterations + second.iterations, second.converged))
 }
 

@@ -53,6 +53,9 @@ impl Mapping {
     }
 }
 
+/// Rounding error of a smoothed and interpolated pixel, relative to its value.
+const ROUNDING: f64 = 1e-13;
+
 /// Two smoothed pictures at one scale.
 pub(super) struct Level {
     mapping: Mapping,
@@ -69,6 +72,8 @@ pub(super) struct Level {
     pub variances: [Vec<f64>; 2],
     /// Robust standard deviation of the residuals times the root of their weights.
     pub scale: f64,
+    /// Size of a residual that is only rounding error, in units of `scale`.
+    pub resolution: f64,
     loss: Loss,
     blurs: bool,
 }
@@ -105,6 +110,7 @@ impl Level {
             weights: Vec::new(),
             variances: [Vec::new(), Vec::new()],
             scale: 1.0,
+            resolution: 0.0,
             loss: Loss::Squares,
             blurs,
         };
@@ -151,6 +157,10 @@ impl Level {
         let mut sizes: Vec<f64> = (0..self.image.len()).into_par_iter().filter_map(size).collect();
         let scale = median(&mut sizes) / NORMAL_MEDIAN;
         (self.scale, self.loss) = (if scale > 0.0 { scale } else { 1.0 }, loss);
+        let light = |k: usize| self.weights[k] * self.image[k] * self.image[k];
+        let lights = (0..self.image.len()).filter(|&k| self.weights[k] > 0.0).map(light);
+        let typical = (lights.sum::<f64>() / sizes.len().max(1) as f64).sqrt();
+        self.resolution = ROUNDING * typical / self.scale;
     }
 
     /// The state with the best gain and offset for its transformation; both are kept if the gain is not
