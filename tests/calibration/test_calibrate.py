@@ -223,6 +223,23 @@ def test_bad_input(stars, database):
         boresight.calibrate(["absent.fits"], database)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"fov_estimate_deg": -4.0}, "fov_estimate_deg: -4.0 is not a field of view"),
+        ({"fov_estimate_deg": "wide"}, "fov_estimate_deg: 'wide' is not a number"),
+        ({"solve_options": {"fov": 1.0}}, "solve_options: no such option 'fov'"),
+        ({"times": "2020-01-01"}, "times: 1 for 4 frames"),
+        ({"times": ["noon"] * 4}, "times: 'noon' is not a time"),
+        ({"database": "hipparcos"}, "database: a str is none"),
+        ({"max_iterations": -1}, "max_iterations: -1 is not a whole number from 0 up"),
+    ],
+)
+def test_messages_name_the_argument_that_was_given(stars, database, wrong, told):
+    with pytest.raises(InputError, match=f"^{told}"):
+        boresight.calibrate(stars, **{"database": database, "image_shape": SHAPE} | wrong)
+
+
 def east_north_arcsec(ra, dec, true_ra, true_dec):
     """Errors along east and north, shape (..., 2)."""
     east = ((ra - true_ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(true_dec))

@@ -223,6 +223,10 @@ def test_what_is_no_list_of_stars_is_told_before_the_shape_is_asked_for():
         boresight.solve_from_centroids(np.ones((9, 3)), 12.0, image_shape=SHAPE)
 
 
+def test_a_result_of_extraction_knows_the_shape(found, wide_database):
+    assert is_orion(wide_database.solve_from_centroids(found, 12.0))
+
+
 def test_stars_from_an_iterator(found, wide_database):
     stars = (star for star in found.centroids)
     solution = boresight.solve(stars, 12.0, image_shape=SHAPE, database=wide_database)

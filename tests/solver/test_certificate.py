@@ -57,6 +57,7 @@ def test_a_threshold_that_accepts_all_shows_false_solutions(wide_database):
     strict = boresight.Certificate(**{**vars(loose), "match_threshold": 1e-5})
     assert not strict.holds
     assert "exceeds" in str(strict)
+    assert repr(strict).startswith(f"<Certificate: {loose.total.num_false} of 30 fields false")
 
 
 def test_a_mirror_image_is_false_where_the_parity_is_known(wide_database):

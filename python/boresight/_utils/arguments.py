@@ -31,8 +31,11 @@ def keyword_defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
     return MappingProxyType(defaults)
 
 
-def check_options(options: Mapping[str, Any], known: type) -> None:
-    """Raise an error for option names that are not in the `TypedDict` `known`."""
+def check_options(options: Mapping[str, Any], known: type, argument: str = "") -> None:
+    """Raise an error for option names that are not in the `TypedDict` `known`.
+
+    `argument` is the name of the argument that holds `options`, for the message.
+    """
     if not isinstance(options, Mapping):
         raise TypeError(f"options are {type_of(options)}, not a mapping")
     names = known.__annotations__
@@ -40,21 +43,24 @@ def check_options(options: Mapping[str, Any], known: type) -> None:
         names = getattr(base, "__annotations__", {}) | names
     for name in options:
         if name not in names:
-            raise InputError(f"{name}: no such option; there are {', '.join(names)}")
+            raise InputError(f"{_unknown(name, argument)}; there are {', '.join(names)}")
 
 
 def check_keywords(
-    options: Mapping[str, Any], function: Callable[..., Any], name: str = ""
+    options: Mapping[str, Any], function: Callable[..., Any], argument: str = ""
 ) -> None:
     """Raise an error for names that are not optional arguments of a function.
 
-    `name` is the name of the argument that holds `options`, for the message.
+    `argument` is the name of the argument that holds `options`, for the message.
     """
     known = keyword_defaults(function)
     for option in options:
         if option not in known:
-            problem = f"{name}: no such option {option!r}" if name else f"{option}: no such option"
-            raise InputError(f"{problem}; there are {', '.join(known)}")
+            raise InputError(f"{_unknown(option, argument)}; there are {', '.join(known)}")
+
+
+def _unknown(option: str, argument: str) -> str:
+    return f"{argument}: no such option {option!r}" if argument else f"{option}: no such option"
 
 
 def number(name: str, value: Any, repair: str) -> float:

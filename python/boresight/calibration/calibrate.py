@@ -160,14 +160,16 @@ def calibrate(
     arguments.check_options(options, FitOptions)
     arguments.check_keywords(weather or {}, Refraction.at, "weather")
     arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
-    arguments.check_options(solve_options or {}, SolveOptions)
+    arguments.check_options(solve_options or {}, SolveOptions, "solve_options")
     known = camera_model.image_shape if image_shape is None and camera_model else image_shape
     listed = arguments.per_frame("frames", frames)
     if not listed:
         raise InputError("frames: there are none; give at least one")
     taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(listed)]
     known_times = _times(taken, times)
-    database = choose_database(database, fov_estimate_deg, camera_model, projection)
+    database = choose_database(
+        database, fov_estimate_deg, camera_model, projection, name="fov_estimate_deg"
+    )
     if catalog is None and None not in known_times:
         catalog = motions_of(database)
     places = FramePlaces(known_times, aberration, velocities_km_s, catalog, site, weather)
@@ -248,6 +250,10 @@ def _times(taken: Sequence[_FrameInput], times: Sequence[Any] | None) -> list[Ti
     """Return the times of the frames; `None` where unknown."""
     if times is None:
         return [None if frame.frame is None else frame.frame.time for frame in taken]
-    if len(times) != len(taken):
-        raise InputError(f"times: {len(times)} for {len(taken)} frames; give one (or None) each")
-    return [None if time is None else as_time(time) for time in times]
+    if isinstance(times, str) or len(times) != len(taken):
+        number = 1 if isinstance(times, str) else len(times)
+        raise InputError(f"times: {number} for {len(taken)} frames; give one (or None) each")
+    try:
+        return [None if time is None else as_time(time) for time in times]
+    except InputError as error:
+        raise InputError(str(error).replace("time:", "times:", 1)) from None

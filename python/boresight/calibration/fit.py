@@ -241,7 +241,7 @@ def fit_options(
         "focal_length_px": None if camera_model is None else camera_model.focal_length_px,
         "projection": None if camera_model is None else camera_model.projection,
         "noise": noise,
-        "max_iterations": max(0, int(max_iterations)),
+        "max_iterations": arguments.count("max_iterations", max_iterations),
         "held_out": held_out or "auto" in (model, order),
     }
 

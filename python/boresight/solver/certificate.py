@@ -131,6 +131,13 @@ class Certificate:
             outcome["rate"] = outcome["num_false"] / outcome["num_fields"]
         return values | {"image_shape": list(self.image_shape), "holds": self.holds}
 
+    def __repr__(self) -> str:
+        total = self.total
+        return (
+            f"<Certificate: {total.num_false} of {total.num_fields} fields false, rate "
+            f"{total.low:.2g} to {total.high:.2g}>"
+        )
+
     def __str__(self) -> str:
         lines = [
             f"{'fields':<12}{'tried':>8}{'solved':>8}{'false':>7}   "

@@ -183,8 +183,14 @@ def choose_database(
     projection: Projection | None = None,
     *,
     progress: Progress = None,
+    name: str = "fov_deg",
 ) -> PatternDatabase:
-    """Return the given database, or the default one for the field of view."""
+    """Return the given database, or the default one for the field of view.
+
+    `name` is the name of the argument that gives the field of view, for messages.
+    """
+    if database is not None and not isinstance(database, PatternDatabase):
+        raise InputError(f"database: {type_of(database)} is none; give a SolverDatabase or None")
     if projection is not None and (camera_model is not None or fov_deg is None):
         raise InputError(
             "projection: it needs a field of view, and a camera model has its own; "
@@ -193,10 +199,10 @@ def choose_database(
     if camera_model is not None:
         projection = camera_model.projection
     most = 180 if projection in (None, "gnomonic") else 360
-    fov_deg = None if fov_deg is None else arguments.degrees("fov_deg", fov_deg)
+    fov_deg = None if fov_deg is None else arguments.degrees(name, fov_deg)
     if fov_deg is not None and not 0.0 < fov_deg < most:
         raise InputError(
-            f"fov_deg: {fov_deg} is not a field of view; give degrees above 0 and below {most}"
+            f"{name}: {fov_deg} is not a field of view; give degrees above 0 and below {most}"
         )
     if database is not None:
         return database

@@ -16,6 +16,7 @@ from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError, TimeLimitError
+from boresight.extraction.extract import ExtractionResult
 from boresight.solver.attempts import (
     FISHEYES,
     Attempt,
@@ -382,7 +383,7 @@ def solve_from_centroids(
     fov_max_error_deg : float, optional
         Largest error of the estimate, degrees. Default: 30 % of the estimate.
     image_shape : (int, int), optional
-        (height, width) in pixels. Needed unless `camera_model` is given.
+        (height, width) in pixels. Needed unless `camera_model` or an `ExtractionResult` is given.
     match_radius : float
         Largest distance between a centroid and its catalogue star, as a fraction of the horizontal
         field of view. It limits the error that distortion may cause; the fit narrows the radius as
@@ -476,6 +477,8 @@ def solve_from_centroids(
         "place": place,
         "origin": origin,
     }
+    if image_shape is None and isinstance(centroids, ExtractionResult):
+        image_shape = centroids.image_shape
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
     stars = detections(centroids, origin, frame)
     outcome = core.solve(database._core, stars, frame.values)
