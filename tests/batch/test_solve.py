@@ -363,6 +363,7 @@ def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
         ({"executor": 3}, "executor: an int"),
         ({"on_error": "ignore"}, "on_error: 'ignore'"),
         ({"match_radios": 0.1}, "match_radios"),
+        ({"output": __file__}, "output: .* is a file; give a folder"),
         ({"extraction": {"sigma": 3.0}}, "extraction: .*sigma"),
     ],
 )

@@ -248,3 +248,16 @@ def test_hints_follow_a_header_that_was_changed(tmp_path):
     assert Frame(frame.image).header is None
     with pytest.raises(dataclasses.FrozenInstanceError):
         frame.header = None
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("https://example.org/a.fits", "is a URL; read it with boresight.batch"),
+        ("a\0", "is no path"),
+    ],
+)
+def test_what_is_no_path_is_told(path, told):
+    for read in (read_frame, solve, extract_centroids):
+        with pytest.raises(InputError, match=f"^path: .* {told}"):
+            read(path)

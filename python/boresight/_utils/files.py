@@ -16,12 +16,14 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If the path leads to a pipe or a device.
+        If the path leads to a pipe or a device, or cannot be the path of a file.
     """
     try:
         mode = Path(path).stat().st_mode
     except OSError:
         return  # opening the file raises the error
+    except ValueError as error:  # a null character, or text that has no encoding
+        raise InputError(f"path: {path!r} is no path ({error}); give that of a file") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(
             f"path: {os.fspath(path)} is a pipe or a device; give the path of a file, or the "

@@ -28,7 +28,10 @@ class Journal:
     """
 
     def __init__(self, folder: Path, settings: Row, *, resume: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise InputError(f"output: {folder} is a file; give a folder") from None
         self.path = folder / FILE_NAME
         self._file: IO[bytes] = self.path.open("a+b")
         try:

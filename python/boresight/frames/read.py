@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,9 @@ from boresight.frames.pixels import ROWS
 from boresight.frames.region import Region, resolve
 
 __all__ = ["frame_of", "read_frame"]
+
+#: Beginning of a URL as `pathlib` writes it; a single letter is a drive.
+URL = r"[A-Za-z][A-Za-z0-9+]+:/"
 
 #: First bytes of files that may hold FITS: plain (also tile-compressed .fz), gzip, bzip2, xz.
 FITS_MAGIC = b"SIMPLE"
@@ -154,6 +158,11 @@ def _read_path(path: Path, region: Region | str | None, hdu: HduName | None) -> 
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError:
+        if re.match(URL, str(path)):
+            raise InputError(
+                f"path: {path} is a URL; read it with boresight.batch, or give the path of a file, "
+                "such as astropy.utils.data.download_file makes"
+            ) from None
         raise FileNotFoundError(
             f"path: {path} does not exist; give the path of an image file"
         ) from None

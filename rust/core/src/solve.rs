@@ -144,7 +144,7 @@ impl SolveOptions {
             positive(
                 "fov_max_error_deg",
                 in_degrees(error),
-                "give the largest error of fov_estimate_deg in degrees, or None",
+                "give the largest error of the field of view in degrees, or None",
             )?;
         }
         if let Some(error) = self.match_max_error {
