@@ -91,6 +91,11 @@ impl Star {
         }
     }
 
+    /// Multiplies the covariance of the position by `factor`.
+    fn with_position_errors(self, factor: f64) -> Self {
+        Self { position_cov: self.position_cov.map(|c| factor * c), ..self }
+    }
+
     /// Ratio of the major to the minor axis of the star's image.
     pub fn elongation(&self) -> f64 {
         centroid::elongation(self.cov)

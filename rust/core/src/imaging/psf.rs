@@ -18,6 +18,7 @@ pub(crate) mod fit;
 pub(crate) mod noise;
 mod normal;
 pub(crate) mod outliers;
+pub(crate) mod residuals;
 mod settled;
 mod smoothing;
 pub(crate) mod source;

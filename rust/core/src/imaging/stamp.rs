@@ -69,6 +69,12 @@ impl Crop {
         Self::new(half, half)
     }
 
+    /// Whether the pixel at index `at` of a stamp is in the part.
+    pub(crate) fn contains(self, layout: Layout, at: usize) -> bool {
+        let inside = |[low, high]: [usize; 2], v: usize| (low..high).contains(&v);
+        inside(self.columns, at % layout.stride) && inside(self.rows, at / layout.stride)
+    }
+
     /// Index range, in a stamp, of row `j` of the part.
     #[inline(always)]
     pub(crate) fn span(self, layout: Layout, j: usize) -> std::ops::Range<usize> {

@@ -3,6 +3,9 @@
 /// Median of the length of a two-dimensional normal vector with unit variance per axis, √(2 ln 2).
 pub const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
 
+/// Median of the absolute value of a normal variable with unit variance.
+pub const NORMAL_MEDIAN: f64 = 0.674_489_750_196_081_7;
+
 /// Residual, in units of the scale, above which [`Loss::Huber`] is linear: 95 % efficient for normal
 /// residuals.
 pub const HUBER_TUNING: f64 = 1.345;

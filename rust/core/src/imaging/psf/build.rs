@@ -10,12 +10,12 @@ use super::correction::Correction;
 use super::cutouts::Stamps;
 use super::field::{PsfField, PsfKind};
 use super::fit::Work;
-use super::noise::{Noise, Sample};
+use super::noise::Noise;
+use super::residuals::{Measurement, PositionNoise, Residuals, samples};
 use super::smoothing::Smoothing;
 use super::source::{Fit, Source};
 use crate::error::Result;
 use crate::imaging::stamp::{Crop, Layout, is_good};
-use crate::lsq::robust::median;
 use crate::monitor::{Monitor, checkpoint};
 
 /// Largest number of stars that measure a uniform PSF.
@@ -87,15 +87,14 @@ const STARS_BETWEEN_NODES: usize = 30;
 pub(crate) const FIRST_NODES: usize = 3;
 /// Largest number of nodes along an axis.
 pub(crate) const MAX_NODES: usize = 6;
-/// Pixels with a larger leverage in the fit of their star are not used to measure the noise.
-const MAX_LEVERAGE: f32 = 0.9;
 /// Number of stars per task.
 const TASK_STARS: usize = 16;
 
-/// The point-spread function of a frame, and the noise of its pixels.
+/// The point-spread function of a frame, and the noise of its pixels and of positions.
 pub(crate) struct Built {
     pub psf: PsfField,
     pub noise: Noise,
+    pub position_noise: PositionNoise,
     pub kind: PsfKind,
 }
 
@@ -125,7 +124,12 @@ pub(crate) fn build(
     let uniform =
         Builder::new(&mut stars, &few, everywhere.clone(), start.clone()).run(ROUNDS, None, monitor)?;
     let assumed = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
-    let gaussian = Built { psf: everywhere, noise: assumed, kind: PsfKind::Gaussian };
+    let gaussian = Built {
+        psf: everywhere,
+        noise: assumed,
+        position_noise: PositionNoise::white(assumed),
+        kind: PsfKind::Gaussian,
+    };
     let Some(mut best) = uniform else { return Ok(gaussian) };
     let typical = best.psf.node(0).clone();
     // Few nodes are tried first: if they do not reduce the residuals enough, more nodes are not tried.
@@ -143,9 +147,9 @@ pub(crate) fn build(
         let Some(better) = builder.run(VARYING_ROUNDS, Some(gain), monitor)? else { break };
         best = better;
     }
-    let Some(noise) = best.noise(&stars) else { return Ok(gaussian) };
+    let Some((noise, position_noise)) = best.noise(&stars) else { return Ok(gaussian) };
     let kind = if best.psf.along() > 1 { PsfKind::Varying } else { PsfKind::Uniform };
-    Ok(Built { psf: best.psf, noise, kind })
+    Ok(Built { psf: best.psf, noise, position_noise, kind })
 }
 
 /// A measured PSF.
@@ -161,57 +165,24 @@ struct Shape {
 
 impl Shape {
     /// Measures the noise of undetected stars, the photon noise and the error of the PSF from the growth of
-    /// the squared residuals with the light. `None` if the result is not finite.
-    fn noise(&self, stars: &Stars<'_>) -> Option<Noise> {
+    /// the squared residuals with the light, and the noise of positions. `None` if the result is not finite.
+    fn noise(&self, stars: &Stars<'_>) -> Option<(Noise, PositionNoise)> {
         let Self { psf, chosen, sources, .. } = self;
         let (stamps, building) = (stars.stamps, stars.noise());
-        let mut fluxes: Vec<f64> = chosen.iter().map(|&i| f64::from(sources[i].flux)).collect();
-        let typical = median(&mut fluxes) as f32;
-        let samples: Vec<Vec<Sample>> = chosen
+        let residuals: Vec<Vec<Residuals>> = chosen
             .par_chunks(TASK_STARS)
             .map_init(Work::default, |work, stars| {
-                let of_star = |&i: &usize| {
-                    let fit = stamps.step(psf, building, sources, i, work);
-                    samples(stamps, building, i, &fit, sources[i], typical, work)
-                };
-                stars.iter().flat_map(of_star).collect()
+                stars.iter().map(|&i| Residuals::of(stamps, psf, building, sources, i, work)).collect()
             })
             .collect();
-        let noise = Noise::measured(&samples.concat(), building, stars.gain.is_some());
-        [noise.faint, noise.photon, noise.model].iter().all(|part| part.is_finite()).then_some(noise)
+        let residuals = residuals.into_iter().flatten().collect::<Vec<_>>();
+        let samples = samples(&residuals, building);
+        let known = stars.gain.is_some();
+        let noise = Noise::measured(&samples, building, known);
+        let measurement = Measurement { stamps, stars: &residuals, samples: &samples, building, known };
+        let of_positions = PositionNoise::measured(&measurement)?;
+        noise.is_finite().then_some((noise, of_positions))
     }
-}
-
-/// Squared residuals of the pixels of star `i`, each corrected for the part that the fit of the star removed
-/// (its leverage).
-fn samples(
-    stamps: &Stamps,
-    noise: Noise,
-    i: usize,
-    fit: &Fit,
-    source: Source,
-    typical: f32,
-    work: &Work,
-) -> Vec<Sample> {
-    let (inverse, background) = (fit.inverse(), stamps.variance(i));
-    let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
-    let pixels = stamps.data(i).iter().zip(shapes).zip(&work.light);
-    pixels
-        .filter_map(|((&d, ((&p, &px), &py)), &other)| {
-            let light = source.flux * p;
-            if !is_good(d) || light * light < background {
-                return None;
-            }
-            let g = [source.flux * px, source.flux * py, p];
-            let along = inverse.map(|row| row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
-            let leverage = (g[0] * along[0] + g[1] * along[1] + g[2] * along[2])
-                / noise.variance(background, light + other);
-            let r = d - other - light;
-            let square = r * r / (1.0 - leverage);
-            let of_faint_star = source.flux < typical;
-            (leverage < MAX_LEVERAGE).then_some(Sample { light, square, background, of_faint_star })
-        })
-        .collect()
 }
 
 /// The stars of the frame; their positions and fluxes improve together with the PSF.

@@ -94,6 +94,8 @@ pub(crate) struct Stamps {
     data: Vec<f32>,
     /// Variance of the background at each star.
     variance: Vec<f32>,
+    /// Factor of the noise for its correlation between pixels, which is in the variance.
+    correlation: f32,
     /// Part of each stamp that is fitted. It is larger for bright stars, which show more of their wings.
     crops: Vec<Crop>,
     /// Neighbours of star i: `neighbours[starts[i]..starts[i + 1]]`.
@@ -102,8 +104,8 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// Cuts the stamps of `sources` from a frame. Pixels of `saturation` or more are bad. `excess` scales the
-    /// noise for its correlation between pixels.
+    /// Cuts the stamps of `sources` from a frame. Pixels of `saturation` or more are bad. `correlation` scales
+    /// the noise for its correlation between pixels.
     ///
     /// `before` holds stamps that were cut earlier, and the indices in them of the first of `sources`. Their
     /// pixels are reused for sources whose middle pixel has not changed.
@@ -113,7 +115,7 @@ impl Stamps {
         sources: &[Source],
         shape: Shape,
         saturation: f32,
-        excess: f32,
+        correlation: f32,
         before: Option<(&Self, &[usize])>,
     ) -> Self {
         let half = shape.half;
@@ -127,7 +129,7 @@ impl Stamps {
         let variance: Vec<f32> = sources
             .iter()
             .map(|s| {
-                let noise = excess * background.noise.at(s.pixel[0] as f32, s.pixel[1] as f32);
+                let noise = correlation * background.noise.at(s.pixel[0] as f32, s.pixel[1] as f32);
                 (noise * noise).max(f32::MIN_POSITIVE)
             })
             .collect();
@@ -151,7 +153,7 @@ impl Stamps {
                 Crop::new(half, if faint { (FAINT_REACH * shape.sigma).ceil() as usize } else { half })
             })
             .collect();
-        Self { layout, shape, lone, pixels, data, variance, crops, neighbours, starts }
+        Self { layout, shape, lone, pixels, data, variance, correlation, crops, neighbours, starts }
     }
 
     #[inline(always)]
@@ -201,6 +203,10 @@ impl Stamps {
     #[inline(always)]
     pub(crate) fn variance(&self, i: usize) -> f32 {
         self.variance[i]
+    }
+
+    pub(super) fn correlation(&self) -> f32 {
+        self.correlation
     }
 
     #[inline(always)]

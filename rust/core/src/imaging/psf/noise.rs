@@ -137,6 +137,26 @@ impl Noise {
         sums
     }
 
+    /// The noise with the excess error of the PSF that all stars of a frame show together.
+    pub(crate) fn of_frame(self, fits: &[Fit]) -> Self {
+        self.with_excess(telling(fits))
+    }
+
+    /// The noise with the excess error of the PSF that some stars show.
+    fn with_excess(self, mut stars: Vec<&Fit>) -> Self {
+        stars.sort_by(|a, b| b.snr().total_cmp(&a.snr()));
+        let brightest = (stars.len() / BRIGHTEST_SHARE).max(FEWEST_STARS);
+        let more = match stars.get(..brightest) {
+            Some(brightest) => median_excess(brightest).min(median_excess(&stars)).max(0.0),
+            None => 0.0,
+        };
+        Self { model: (self.model + more).min(WORST_ERROR * WORST_ERROR), ..self }
+    }
+
+    pub(super) fn is_finite(self) -> bool {
+        [self.faint, self.photon, self.model].iter().all(|part| part.is_finite())
+    }
+
     /// Variance of a pixel with this variance of the background and this light of stars.
     #[inline]
     pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
@@ -193,21 +213,13 @@ impl NoiseField {
     /// blended more often, and undetected stars disturb the fainter ones more; so the excess is the smaller
     /// of the medians of the brightest stars and of all.
     pub(crate) fn local(noise: Noise, size: [usize; 2], fits: &[Fit]) -> Self {
-        let telling: Vec<&Fit> = fits.iter().filter(|fit| fit.snr() > TELLING_SNR).collect();
+        let telling = telling(fits);
         let along = ((telling.len() as f64 / STARS_A_PART as f64).sqrt() as usize).clamp(1, MAX_PARTS);
         let mut stars = vec![Vec::new(); along * along];
         for fit in telling {
             stars[part_of(fit.source.pixel, size, along)].push(fit);
         }
-        let parts = stars.into_iter().map(|mut stars| {
-            stars.sort_by(|a, b| b.snr().total_cmp(&a.snr()));
-            let brightest = (stars.len() / BRIGHTEST_SHARE).max(FEWEST_STARS);
-            let more = match stars.get(..brightest) {
-                Some(brightest) => median_excess(brightest).min(median_excess(&stars)).max(0.0),
-                None => 0.0,
-            };
-            Noise { model: (noise.model + more).min(WORST_ERROR * WORST_ERROR), ..noise }
-        });
+        let parts = stars.into_iter().map(|stars| noise.with_excess(stars));
         Self { size, along, parts: parts.collect() }
     }
 
@@ -215,6 +227,11 @@ impl NoiseField {
     pub(crate) fn at(&self, pixel: [isize; 2]) -> Noise {
         self.parts[part_of(pixel, self.size, self.along)]
     }
+}
+
+/// The stars that measure the error of the PSF.
+fn telling(fits: &[Fit]) -> Vec<&Fit> {
+    fits.iter().filter(|fit| fit.snr() > TELLING_SNR).collect()
 }
 
 /// Median over stars of the excess of chi-square over its expectation, divided by the squared signal-to-noise

@@ -6,6 +6,7 @@
 use super::cutouts::Stamps;
 use super::fit::Work;
 use super::noise::{Noise, PixelNoise};
+use super::residuals::PositionNoise;
 use super::source::{Fit, Source};
 use crate::imaging::stamp::{BAD, is_good};
 use crate::simd::{self, LANES, Lanes, vectorized};
@@ -14,23 +15,28 @@ use crate::simd::{self, LANES, Lanes, vectorized};
 const KNOWN_BACKGROUND: f32 = 0.05;
 
 impl Stamps {
-    /// Adds to the covariance of a fit the part of `noise` that is not in its weights, such as the local
-    /// error of the point-spread function. The weights follow from the noise `assumed`. `work` holds the
+    /// The fit with the errors that follow from the noise of positions, instead of from the noise in its
+    /// weights. The weights follow from the noise `assumed`. `work` holds the
     /// star's model and its neighbours' light.
-    pub(crate) fn with_model_error(
+    pub(crate) fn with_errors(
         &self,
         fit: Fit,
         assumed: Noise,
-        noise: Noise,
+        noise: PositionNoise,
         i: usize,
         work: &Work,
     ) -> Fit {
-        let weighting = assumed.weighting();
-        if noise == weighting || !fit.flux_error.is_finite() {
+        if !fit.flux_error.is_finite() {
             return fit;
         }
+        let PositionNoise { pixel, light, .. } = noise;
+        let variance = self.variance(i);
+        let of_light = Noise { photon: light * pixel.photon, model: light * pixel.model, ..pixel };
+        let weighting = PixelNoise::new(assumed.weighting(), variance);
+        let position = PixelNoise::new(of_light, noise.of_background() * variance);
+        let flux = PixelNoise::new(Noise { faint: assumed.faint, ..of_light }, variance);
         let [dxx, dxy, dyy, dff] =
-            vectorized(ModelError { stamps: self, fit: &fit, weighting, noise, i, work });
+            vectorized(Errors { stamps: self, fit: &fit, weighting, position, flux, i, work });
         let [xx, xy, yy] = fit.covariance;
         Fit {
             covariance: [xx + f64::from(dxx), xy + f64::from(dxy), yy + f64::from(dyy)],
@@ -82,26 +88,26 @@ impl Stamps {
     }
 }
 
-/// Arguments for the additional covariance of a star (xx, xy, yy, flux) by noise of pixels beyond that of
-/// `weighting`.
-struct ModelError<'a> {
+/// Arguments for the difference of a star's covariance (xx, xy, yy, flux) from that of its fit, whose pixels
+/// have the noise `weighting`.
+struct Errors<'a> {
     stamps: &'a Stamps,
     fit: &'a Fit,
-    weighting: Noise,
-    noise: Noise,
+    weighting: PixelNoise,
+    position: PixelNoise,
+    flux: PixelNoise,
     i: usize,
     work: &'a Work,
 }
 
-impl simd::Work for ModelError<'_> {
+impl simd::Work for Errors<'_> {
     type Output = [f32; 4];
 
     #[inline(always)]
     fn call(self) -> [f32; 4] {
-        let Self { stamps, fit, weighting, noise, i, work } = self;
+        let Self { stamps, fit, weighting, position, flux: of_flux, i, work } = self;
         let zero = Lanes::splat(0.0);
-        let (flux, background) = (Lanes::splat(fit.source.flux), stamps.variance(i));
-        let (assumed, known) = (PixelNoise::new(weighting, background), PixelNoise::new(noise, background));
+        let flux = Lanes::splat(fit.source.flux);
         let inverse = fit.inverse().map(|row| row.map(Lanes::splat));
         let mut sums = [zero; 4];
         for span in stamps.crop(i).spans(stamps.layout()) {
@@ -109,18 +115,18 @@ impl simd::Work for ModelError<'_> {
                 let load = |pixels: &[f32]| Lanes::load(&pixels[at..at + LANES]);
                 let value = load(&work.own.value);
                 let light = load(&work.light) + flux * value;
-                let expected = assumed.variance(light);
+                let assumed = weighting.variance(light);
                 let good = load(stamps.data(i)).within(BAD / 2.0);
                 let gradient = [flux * load(&work.own.by_x), flux * load(&work.own.by_y), value];
                 // Derivatives of x, y and flux with respect to the value of a pixel.
-                let weight = good / expected;
+                let weight = good / assumed;
                 let [x, y, f] = inverse.map(|[a, b, c]| {
                     let [p, q, r] = gradient;
                     weight * (a * p + b * q + c * r)
                 });
-                let more = known.variance(light) - expected;
+                let (more, of_flux) = (position.variance(light) - assumed, of_flux.variance(light) - assumed);
                 let [xx, xy, yy, ff] = sums;
-                sums = [xx + more * x * x, xy + more * x * y, yy + more * y * y, ff + more * f * f];
+                sums = [xx + more * x * x, xy + more * x * y, yy + more * y * y, ff + of_flux * f * f];
             }
         }
         simd::sums(&sums)

@@ -13,10 +13,11 @@ use crate::imaging::extract::{Star, flags};
 use crate::imaging::psf::build::{Built, FIRST_NODES, MAX_NODES, build};
 use crate::imaging::psf::cutouts::{Shape, Stamps};
 use crate::imaging::psf::deblend::Hidden;
-use crate::imaging::psf::field::EffectivePsf;
+use crate::imaging::psf::field::{EffectivePsf, PsfKind};
 use crate::imaging::psf::fit::{Effort, Work};
 use crate::imaging::psf::noise::NoiseField;
 use crate::imaging::psf::outliers::outliers;
+use crate::imaging::psf::residuals::PositionNoise;
 use crate::imaging::psf::source::{Fit, Source};
 use crate::imaging::psf::{Psf, deblend};
 use crate::imaging::stamp::is_good;
@@ -44,8 +45,6 @@ struct Field {
     detected: usize,
     stamps: Stamps,
     built: Built,
-    /// Noise that includes the local error of the point-spread function, as measured from the stars.
-    local: NoiseField,
     /// Centroid of the point-spread function in each of its cells.
     centroids: Vec<[f64; 2]>,
     sources: Vec<Source>,
@@ -82,7 +81,8 @@ impl Measure<'_> {
         }));
         let mut windowed = Vec::new();
         self.quick(&faint, &mut windowed);
-        stars.extend(windowed);
+        let factor = f64::from(field.built.position_noise.of_background());
+        stars.extend(windowed.into_iter().map(|star| star.map(|star| star.with_position_errors(factor))));
         Ok((stars, field.built.psf.into_effective(field.built.kind)))
     }
 
@@ -104,12 +104,15 @@ impl Measure<'_> {
         // If only the brightest stars are measured, a coarse point-spread function is enough: finer ones
         // change the positions by a few thousandths of a pixel.
         let most_nodes = if self.detection.about.is_some() { FIRST_NODES } else { MAX_NODES };
-        let built = build(&stamps, &start, size, &guesses, most_nodes, self.options.gain, monitor)?;
-        let (psf, noise) = (&built.psf, built.noise);
+        let mut built = build(&stamps, &start, size, &guesses, most_nodes, self.options.gain, monitor)?;
         let stars = candidates.len().min(FITTED_STARS);
         let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * stars));
         let guesses = guesses.into_iter().map(Fit::guess).collect();
-        let mut fits = stamps.fit(psf, noise, guesses, &mut effort, monitor)?;
+        let mut fits = stamps.fit(&built.psf, built.noise, guesses, &mut effort, monitor)?;
+        if built.kind == PsfKind::Gaussian {
+            built.position_noise = PositionNoise::white(built.noise.of_frame(&fits));
+        }
+        let (psf, noise) = (&built.psf, built.noise);
         let local = NoiseField::local(noise, size, &fits);
         self.mask_outliers(candidates, &mut stamps, &built, &mut fits, &mut effort);
         fits = stamps.fit(psf, noise, fits, &mut effort, monitor)?;
@@ -139,7 +142,7 @@ impl Measure<'_> {
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
         let centroids = psf.cells().iter().map(Psf::centroid).collect();
-        Ok(Field { detected: candidates.len(), stamps, built, local, centroids, sources, owner })
+        Ok(Field { detected: candidates.len(), stamps, built, centroids, sources, owner })
     }
 
     /// Masks isolated outliers among the residual pixels of stars that do not fit.
@@ -188,18 +191,18 @@ impl Measure<'_> {
     fn cut(&self, sources: &[Source], half: usize, before: Option<(&Stamps, &[usize])>) -> Stamps {
         let refuse_lone = self.options.max_sharpness.is_some();
         let shape = Shape { half, sigma: self.sigma as f32, refuse_lone };
-        let (level, excess) = (self.saturation, self.detection.correlation);
-        Stamps::cut(self.image, self.background, sources, shape, level, excess, before)
+        let (level, correlation) = (self.saturation, self.detection.correlation);
+        Stamps::cut(self.image, self.background, sources, shape, level, correlation, before)
     }
 
     /// Measures source `i` of a fitted field; `candidate` is the candidate that the source is, or next to
     /// which it was found.
     fn fitted_star(&self, field: &Field, candidate: &Candidate, i: usize, work: &mut Work) -> Measured {
-        let Field { stamps, built: Built { psf, noise, .. }, sources, .. } = field;
+        let Field { stamps, built: Built { psf, noise, position_noise, .. }, sources, .. } = field;
         let pixel = sources[i].pixel;
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
-        let fit = stamps.with_model_error(fit, *noise, field.local.at(pixel), i, work);
+        let fit = stamps.with_errors(fit, *noise, *position_noise, i, work);
         let unsure = self.background_uncertainty(pixel);
         let (fit, higher) = stamps.with_background(fit, *noise, i, work, unsure);
         let flux = fit.source.flux;
