@@ -76,14 +76,23 @@ pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
     [i * size / n, (i + 1) * size / n]
 }
 
+/// Middle of block `i` of `n` along an axis of `size` pixels, as the mesh has it. The middle of its whole
+/// pixels may differ by half a pixel.
+pub(super) fn centre(i: usize, n: usize, size: usize) -> f32 {
+    (i as f32 + 0.5) * (size as f32 / n as f32) - 0.5
+}
+
 /// One row of blocks: rows `bounds[0]` to `bounds[1]` of the image, of which one in several is sampled.
 pub(super) struct BlockRow<'a> {
     pub(super) image: &'a Image<'a>,
-    pub(super) columns: usize,
     pub(super) bounds: [usize; 2],
     pub(super) wanted: usize,
     /// Quantisation step of the pixel values; zero if there is none.
     pub(super) step: f32,
+    /// Slope of the background in each block, which is subtracted. Blocks without one are not measured.
+    pub(super) slopes: &'a [Option<[f32; 2]>],
+    /// Middle of the row of blocks, in rows of the image.
+    pub(super) middle: f32,
     /// Buffer for the lines.
     pub(super) lines: &'a mut Vec<f32>,
 }
@@ -93,22 +102,29 @@ impl Work for BlockRow<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<Block> {
-        let Self { image, columns, bounds: [y0, y1], wanted, step: lattice, lines } = self;
-        let (width, height) = (image.width(), y1 - y0);
+        let Self { image, bounds: [y0, y1], wanted, step: lattice, slopes, middle, lines } = self;
+        if slopes.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let (columns, width, height) = (slopes.len(), image.width(), y1 - y0);
         let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
         // If rows of even and odd number differ, an odd step samples both.
         let patterned = image.reading().is_some_and(|reading| reading.pattern.is_some());
         let step = if patterned && step.is_multiple_of(2) { step - 1 } else { step };
         let rows = (y0 + step / 2..y1).step_by(step);
         lines.resize(rows.len() * width, 0.0);
-        for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
+        for (y, line) in rows.clone().zip(lines.chunks_exact_mut(width)) {
             image.read(y, 0, line);
         }
         let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
         let mut blocks = Vec::with_capacity(columns);
-        for i in 0..columns {
+        for (i, slope) in slopes.iter().enumerate() {
+            let Some(slope) = *slope else { continue };
             let [x0, x1] = edges(i, columns, width);
             samples.clear();
+            if slope != [0.0; 2] {
+                level_out(lines, rows.clone(), [x0, x1], slope, [centre(i, columns, width), middle]);
+            }
             for line in lines.chunks_exact(width) {
                 let part = &line[x0..x1];
                 if part.iter().fold(true, |all, v| all & v.is_finite()) {
@@ -121,6 +137,25 @@ impl Work for BlockRow<'_> {
             blocks.push(measure_block(&mut samples, looked_at, lattice, &mut few));
         }
         blocks
+    }
+}
+
+/// Subtracts from columns `x0` to `x1` of some rows of the image a plane of this slope through `centre`. The
+/// lines are as long as the rows of the image.
+#[inline(never)]
+fn level_out(
+    lines: &mut [f32],
+    rows: impl ExactSizeIterator<Item = usize>,
+    [x0, x1]: [usize; 2],
+    [along, up]: [f32; 2],
+    centre: [f32; 2],
+) {
+    let width = lines.len() / rows.len();
+    for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
+        let offset = up * (y as f32 - centre[1]);
+        for (x, v) in (x0..x1).zip(&mut line[x0..x1]) {
+            *v -= offset + along * (x as f32 - centre[0]);
+        }
     }
 }
 
