@@ -43,6 +43,9 @@ const ALTERNATING: f64 = -0.3;
 /// Largest variance of dark pixels next to stars, in units of that of the background without its correlation,
 /// in frames whose correlation is that of noise. More is light of undetected stars.
 const MOST_NOISE: f64 = 1.35;
+/// Least variance of dark pixels in the same units. Where most pixels are rounded to one value, their median
+/// tells little.
+const LEAST_NOISE: f32 = 0.5;
 /// Largest part of the variance of dark pixels that whole stamps may have in common.
 const MOST_CONSTANT: f64 = 0.9;
 /// Range of the variance of positions, in units of that caused by white noise.
@@ -90,8 +93,13 @@ impl PositionNoise {
         let some: Vec<&Residuals> = of.stars.iter().step_by(step).collect();
         let mut dark: Vec<f64> = some.iter().flat_map(|star| star.dark()).collect();
         let constant = constant(&some);
-        let share =
-            if dark.len() < FEWEST_PAIRS { 1.0 } else { ((1.0 - constant) * variance(&mut dark)) as f32 };
+        let correlation = of.stamps.correlation();
+        let share = if dark.len() < FEWEST_PAIRS {
+            1.0
+        } else {
+            let measured = (1.0 - constant) * variance(&mut dark);
+            (measured as f32).max(LEAST_NOISE / (correlation * correlation))
+        };
         let with_share = |sample: &Sample| Sample { background: share * sample.background, ..*sample };
         let samples: Vec<Sample> = of.samples.iter().map(with_share).collect();
         let noise = Noise::measured(&samples, of.building, of.known);
@@ -102,7 +110,6 @@ impl PositionNoise {
             .par_iter()
             .map(|&(lag, _)| Correlation::measured(&some, lag, share, noise).without(constant))
             .collect();
-        let correlation = of.stamps.correlation();
         let confused = f64::from(share * correlation * correlation) > MOST_NOISE;
         let [background, light] = factors(&pairs, f64::from(of.stamps.sigma()), confused);
         Some(Self { pixel: noise, share, background, light })
@@ -268,6 +275,14 @@ impl Residuals {
         [share * self.sigma * self.sigma + noise.faint, light]
     }
 
+    /// Standard deviation of a pixel in which the light of stars dominates the noise. `None` of other pixels
+    /// and of outliers.
+    fn lit(&self, pixel: &Pixel, share: f32, noise: Noise) -> Option<f32> {
+        let [background, light] = self.expected(pixel, share, noise);
+        let sigma = (background + light).sqrt();
+        (light > background && pixel.residual.abs() < OUTLIER * sigma).then_some(sigma)
+    }
+
     /// Good pixels that are `lag` columns and rows apart.
     fn pairs(&self, [dx, dy]: [usize; 2]) -> impl Iterator<Item = [&Pixel; 2]> {
         let side = self.side;
@@ -319,22 +334,13 @@ impl Correlation {
             return 0.0;
         }
         let [plus, minus] = [&mut sums, &mut differences].map(|values| variance(values));
-        (plus - minus) / (plus + minus)
+        // Both are zero if most residuals are.
+        if plus + minus > 0.0 { (plus - minus) / (plus + minus) } else { 0.0 }
     }
 
     /// The correlation without a part of the variance of dark pixels that is the same everywhere.
     fn without(self, constant: f64) -> Self {
         Self { dark: (self.dark - constant) / (1.0 - constant), ..self }
-    }
-}
-
-impl Residuals {
-    /// Standard deviation of a pixel in which the light of stars dominates the noise. `None` of other pixels
-    /// and of outliers.
-    fn lit(&self, pixel: &Pixel, share: f32, noise: Noise) -> Option<f32> {
-        let [background, light] = self.expected(pixel, share, noise);
-        let sigma = (background + light).sqrt();
-        (light > background && pixel.residual.abs() < OUTLIER * sigma).then_some(sigma)
     }
 }
 
