@@ -79,7 +79,7 @@ impl Background {
             (0..rows)
                 .into_par_iter()
                 .map_init(Vec::new, |lines, j| {
-                    let (bounds, middle) = (edges(j, rows, size[1]), centre(j, rows, size[1]));
+                    let (bounds, middle) = (edges(j, rows, size[1]), centre(j, spacing[1]));
                     let slopes = &slopes[j * columns..(j + 1) * columns];
                     vectorized(BlockRow { image, bounds, wanted: samples, step, slopes, middle, lines })
                 })
@@ -216,10 +216,7 @@ fn noise_mesh(blocks: &[Block], [columns, rows]: [usize; 2], size: [usize; 2], s
 /// Level of the blocks. Blocks that a star fills take the level of their neighbours, and small blocks are
 /// smoothed.
 fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], noise: &Mesh) -> Mesh {
-    let centre = |k: usize| {
-        let (i, j) = ((k % columns) as f32, (k / columns) as f32);
-        ((i + 0.5) * spacing[0] - 0.5, (j + 0.5) * spacing[1] - 0.5)
-    };
+    let centre = |k: usize| (centre(k % columns, spacing[0]), centre(k / columns, spacing[1]));
     let small = spacing[0].min(spacing[1]) < NOISE_BLOCK_SIZE as f32;
     let raw: Vec<f32> = blocks
         .iter()

@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::lsq::NormalEquations;
-    use crate::lsq::robust::median;
+    use crate::lsq::robust::normal_scale;
 
     /// A straight line through points, some of which are wrong.
     struct Line {
@@ -226,7 +226,7 @@ mod tests {
             weighting: Weighting,
         ) -> Weighed<f64> {
             let lengths: Vec<f64> = self.points.iter().map(|(x, y)| (slope * x + offset - y).abs()).collect();
-            let scale = scales.unwrap_or_else(|| median(&mut lengths.clone()) / 0.6745);
+            let scale = scales.unwrap_or_else(|| normal_scale(&mut lengths.clone()));
             let weight = |length: &f64| match weighting {
                 Weighting::Loss(loss) => loss.weight(length / scale),
                 Weighting::Clip => f64::from(u8::from(*length < 3.0 * scale)),

@@ -4,7 +4,7 @@
 pub const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
 
 /// Median of the absolute value of a normal variable with unit variance.
-pub const NORMAL_MEDIAN: f64 = 0.674_489_750_196_081_7;
+const NORMAL_MEDIAN: f64 = 0.674_489_750_196_081_7;
 
 /// Residual, in units of the scale, above which [`Loss::Huber`] is linear: 95 % efficient for normal
 /// residuals.
@@ -67,6 +67,13 @@ impl Loss {
 /// Up to half of the residuals may be outliers. NaN when there are none. Reorders its input.
 pub fn planar_scale(lengths: &mut [f64]) -> f64 {
     median(lengths) / RAYLEIGH_MEDIAN
+}
+
+/// Standard deviation of residuals from the median of their absolute values.
+///
+/// Up to half of the residuals may be outliers. NaN when there are none. Reorders its input.
+pub fn normal_scale(absolute: &mut [f64]) -> f64 {
+    median(absolute) / NORMAL_MEDIAN
 }
 
 /// Efficient estimate of the standard deviation per axis of two-dimensional residuals, from their lengths.

@@ -2,7 +2,7 @@
 
 use super::transform::Point;
 use crate::error::{Error, Result};
-use crate::lsq::robust::median;
+use crate::lsq::robust::normal_scale;
 
 /// Binomial kernel of five points, close to a Gaussian with a standard deviation of one pixel.
 const BINOMIAL: [f32; 5] = [0.0625, 0.25, 0.375, 0.25, 0.0625];
@@ -116,7 +116,7 @@ impl Plane {
         let rows = self.pixels.chunks_exact(self.width).step_by(3);
         let second = |w: &[f32]| f64::from((w[0] - 2.0 * w[1] + w[2]).abs());
         let mut differences: Vec<f64> = rows.flat_map(|row| row.windows(3).step_by(2).map(second)).collect();
-        if differences.is_empty() { 0.0 } else { median(&mut differences) / (0.6745 * 6_f64.sqrt()) }
+        if differences.is_empty() { 0.0 } else { normal_scale(&mut differences) / 6_f64.sqrt() }
     }
 
     /// Bilinear interpolation between pixels; `None` outside.

@@ -6,7 +6,7 @@ use super::freedom::{Affine, Freedom};
 use super::layout::Layout;
 use super::register::picture::Picture;
 use crate::lsq::NormalEquations;
-use crate::lsq::robust::median;
+use crate::lsq::robust::{median, normal_scale};
 
 /// Largest shift that is tried, in pixels.
 const REACH: f64 = 10.0;
@@ -128,7 +128,7 @@ impl Light {
         let mut known: Vec<f64> = pixels.iter().copied().filter(|v| v.is_finite()).collect();
         let level = median(&mut known);
         let mut departures: Vec<f64> = known.iter().map(|v| (v - level).abs()).collect();
-        let noise = (median(&mut departures) / 0.6745).max(f64::MIN_POSITIVE);
+        let noise = normal_scale(&mut departures).max(f64::MIN_POSITIVE);
         for pixel in &mut pixels {
             *pixel = (*pixel - level) / noise;
         }

@@ -76,10 +76,10 @@ pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
     [i * size / n, (i + 1) * size / n]
 }
 
-/// Middle of block `i` of `n` along an axis of `size` pixels, as the mesh has it. The middle of its whole
-/// pixels may differ by half a pixel.
-pub(super) fn centre(i: usize, n: usize, size: usize) -> f32 {
-    (i as f32 + 0.5) * (size as f32 / n as f32) - 0.5
+/// Middle of block `i` along an axis on which the blocks have this spacing, as the mesh has it. The middle of
+/// its whole pixels may differ by half a pixel.
+pub(super) fn centre(i: usize, spacing: f32) -> f32 {
+    (i as f32 + 0.5) * spacing - 0.5
 }
 
 /// One row of blocks: rows `bounds[0]` to `bounds[1]` of the image, of which one in several is sampled.
@@ -118,12 +118,13 @@ impl Work for BlockRow<'_> {
         }
         let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
         let mut blocks = Vec::with_capacity(columns);
+        let spacing = width as f32 / columns as f32;
         for (i, slope) in slopes.iter().enumerate() {
             let Some(slope) = *slope else { continue };
             let [x0, x1] = edges(i, columns, width);
             samples.clear();
             if slope != [0.0; 2] {
-                level_out(lines, rows.clone(), [x0, x1], slope, [centre(i, columns, width), middle]);
+                level_out(lines, rows.clone(), [x0, x1], slope, [centre(i, spacing), middle]);
             }
             for line in lines.chunks_exact(width) {
                 let part = &line[x0..x1];

@@ -15,7 +15,7 @@ use super::fit::Work;
 use super::noise::{Noise, Sample};
 use super::source::Source;
 use crate::imaging::stamp::is_good;
-use crate::lsq::robust::{NORMAL_MEDIAN, median};
+use crate::lsq::robust::{median, normal_scale};
 use crate::simd;
 
 /// Pixels with a larger leverage in the fit of their star are not used to measure the noise.
@@ -163,7 +163,7 @@ fn variance(values: &mut [f64]) -> f64 {
     for value in &mut *values {
         *value = value.abs();
     }
-    (median(values) / NORMAL_MEDIAN).powi(2)
+    normal_scale(values).powi(2)
 }
 
 /// Pixels with light of stars, from which the noise is measured.

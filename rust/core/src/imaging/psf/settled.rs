@@ -16,8 +16,8 @@ const KNOWN_BACKGROUND: f32 = 0.05;
 
 impl Stamps {
     /// The fit with the errors that follow from the noise of positions, instead of from the noise in its
-    /// weights. The weights follow from the noise `assumed`. `work` holds the
-    /// star's model and its neighbours' light.
+    /// weights. The weights follow from the noise `assumed`. `work` holds the star's model and its neighbours'
+    /// light.
     pub(crate) fn with_errors(
         &self,
         fit: Fit,
