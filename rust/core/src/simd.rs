@@ -6,7 +6,7 @@
 // Comparisons of four numbers at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Deref, DerefMut, Div, Mul, Range, Sub};
 
 /// A computation that runs faster with the widest vector instructions of the machine.
 ///
@@ -28,6 +28,43 @@ pub(crate) fn streamed<W: Work>(work: W) -> W::Output {
         return pulp::Simd::vectorize(simd, work);
     }
     work.call()
+}
+
+/// Length of a cache line of common machines, in bytes.
+const LINE_BYTES: usize = 64;
+/// Number of elements by which parts of [`Aligned`] numbers should be padded: two cache lines.
+pub(crate) const LINE: usize = 32;
+
+/// Numbers whose first one begins a cache line. Vector instructions are slower where they cross the end of a
+/// line.
+pub(crate) struct Aligned {
+    numbers: Vec<f32>,
+    range: Range<usize>,
+}
+
+impl Aligned {
+    /// `length` times the same value.
+    pub(crate) fn filled(value: f32, length: usize) -> Self {
+        let numbers = vec![value; length + LINE_BYTES / size_of::<f32>()];
+        let start = numbers.as_ptr().align_offset(LINE_BYTES).min(numbers.len() - length);
+        Self { numbers, range: start..start + length }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+
+    #[inline(always)]
+    fn deref(&self) -> &[f32] {
+        &self.numbers[self.range.clone()]
+    }
+}
+
+impl DerefMut for Aligned {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.numbers[self.range.clone()]
+    }
 }
 
 /// Adds `factor` times `numbers` to `to`, element by element.
@@ -60,17 +97,30 @@ pub(crate) fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out
     let part = |start: usize| &values[start..start + n];
     let pair = |[before, after]: [usize; 2]| part(before).iter().zip(part(after));
     let middle = out.iter_mut().zip(part(taps[0][0]));
-    if let (&[k, l, ..], &[_, next, ..]) = (kernel, taps) {
-        for ((o, &v), (a, b)) in middle.zip(pair(next)) {
-            *o = k * v + l * (a + b);
+    // Several taps at a time, which needs fewer passes over `out`.
+    let passed = match (kernel, taps) {
+        (&[h, k, l, m, ..], &[_, first, second, third, ..]) => {
+            for ((((o, &v), (a, b)), (c, d)), (e, f)) in
+                middle.zip(pair(first)).zip(pair(second)).zip(pair(third))
+            {
+                *o = (h * v + k * (a + b)) + (l * (c + d) + m * (e + f));
+            }
+            2
         }
-    } else {
-        for (o, &v) in middle {
-            *o = kernel[0] * v;
+        (&[h, k, ..], &[_, first, ..]) => {
+            for ((o, &v), (a, b)) in middle.zip(pair(first)) {
+                *o = h * v + k * (a + b);
+            }
+            1
         }
-    }
-    // Two taps at a time, which needs fewer passes over `out`.
-    for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(1) {
+        _ => {
+            for (o, &v) in middle {
+                *o = kernel[0] * v;
+            }
+            1
+        }
+    };
+    for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(passed) {
         if let (&[k, l], &[one, other]) = (k, taps) {
             for ((o, (a, b)), (c, d)) in out.iter_mut().zip(pair(one)).zip(pair(other)) {
                 *o += k * (a + b) + l * (c + d);

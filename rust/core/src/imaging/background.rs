@@ -9,7 +9,6 @@ use crate::simd::vectorized;
 
 use block::{Block, BlockRow, centre, edges};
 pub use mesh::Mesh;
-pub(crate) use mesh::RowScratch;
 
 mod block;
 mod mesh;
@@ -376,9 +375,9 @@ mod tests {
     fn rows_agree_with_points() {
         let pixels = noise(130 * 70);
         let level = Background::measure(&Image::from_slice(&pixels, 130).unwrap(), 16).unwrap().level;
-        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 130]);
+        let (mut knots, mut row) = (Vec::new(), vec![0.0; 130]);
         for y in [0, 7, 33, 69] {
-            level.fill_row(y, &mut scratch, &mut row);
+            level.along_row(y, &mut knots, &mut row, |_, value| value);
             for (x, v) in row.iter().enumerate() {
                 assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
             }
@@ -389,8 +388,8 @@ mod tests {
     fn a_value_for_every_pixel_is_given_back() {
         let rows: Vec<Vec<f32>> = (0..6).map(|y| (0..8).map(|x| (10 * y + x) as f32).collect()).collect();
         let mesh = Mesh::per_pixel(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
-        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 8]);
-        mesh.fill_row(3, &mut scratch, &mut row);
+        let mut row = vec![0.0; 8];
+        mesh.along_row(3, &mut Vec::new(), &mut row, |_, value| value);
         assert_eq!(row, rows[3]);
         assert_eq!(mesh.at(5.0, 2.0), 25.0);
         assert_eq!(mesh.binned(2).at(1.0, 1.0), (22.0 + 23.0 + 32.0 + 33.0) / 4.0);

@@ -49,6 +49,15 @@ impl Defects {
         self.columns.is_empty()
     }
 
+    /// Columns of the defects in row `y`, ascending.
+    pub(crate) fn in_row(&self, y: usize) -> &[u32] {
+        if self.is_empty() {
+            &[]
+        } else {
+            &self.columns[self.starts[y] as usize..self.starts[y + 1] as usize]
+        }
+    }
+
     /// Number of defects that are at least `height` sigmas high.
     pub(crate) fn higher_than(&self, height: f32) -> usize {
         self.heights.iter().filter(|&&h| h >= height).count()
@@ -56,10 +65,7 @@ impl Defects {
 
     /// Sets the defects among the pixels from column `x0` on of row `y` to NaN.
     pub(crate) fn blank(&self, y: usize, x0: usize, out: &mut [f32]) {
-        if self.is_empty() {
-            return;
-        }
-        let row = &self.columns[self.starts[y] as usize..self.starts[y + 1] as usize];
+        let row = self.in_row(y);
         if row.is_empty() {
             return;
         }

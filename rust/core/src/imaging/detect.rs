@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-pub(crate) use filter::Search;
 use filter::{Filter, Level, Pass, Visitor};
 use mirror::Mirror;
+pub(crate) use reader::Search;
 
 use crate::imaging::background::Background;
 use crate::imaging::blobs::{Blob, Labels, Run};
@@ -28,6 +28,7 @@ mod counts;
 mod filter;
 mod highest;
 mod mirror;
+mod reader;
 mod skewed;
 
 /// Rows per task. Fewer rows balance the load better between threads; more rows repeat less filtering at the
@@ -201,11 +202,14 @@ impl Detector {
         bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
         defects.clear();
         defects.resize_with(bands.len(), || Defects::none(0));
-        bands.par_iter_mut().zip(defects).enumerate().for_each(|(band, (scan, defects))| {
-            scan.restart(ISOPHOTE_FRACTION * cut, cut, plateau);
-            let rows = part(band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height));
-            vectorized(Pass { filter, rows, visit: Visitor::Scan(scan), defects });
-        });
+        bands.par_iter_mut().zip(defects).enumerate().for_each_init(
+            || filter.buffers(),
+            |buffers, (band, (scan, defects))| {
+                scan.restart(ISOPHOTE_FRACTION * cut, cut, plateau);
+                let rows = part(band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height));
+                vectorized(Pass { filter, rows, visit: Visitor::Scan(scan), defects, buffers });
+            },
+        );
         detection.peaks.clear();
         runs.clear();
         troughs.clear();
@@ -249,8 +253,7 @@ impl Scan {
         let mut open: Option<usize> = None;
         for (c, word) in rows[1][1..].as_chunks::<WORD>().0.iter().enumerate() {
             let any = |reaches: &dyn Fn(f32) -> bool| word.iter().fold(false, |any, &s| any | reaches(s));
-            let deep = any(&|s| s <= deepest);
-            if open.is_none() && !deep && !any(&|s| s >= isophote) {
+            if open.is_none() && !any(&|s| (s >= isophote) | (s <= deepest)) {
                 continue;
             }
             // Excludes the zeros that pad the last word: they would reach a threshold of zero.
@@ -269,7 +272,7 @@ impl Scan {
                     self.peaks.push(Peak::at([c * WORD + k, y], rows, c * WORD + k + 1));
                 }
             }
-            if deep {
+            if any(&|s| s <= deepest) {
                 for k in ones(reaching_down(word, deepest) & inside) {
                     self.look_below(y, rows, c * WORD + k);
                 }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::imaging::background::Background;
 use crate::imaging::centroid::{self, Moments};
 use crate::imaging::defects::Defects;
-use crate::imaging::detect::{Detection, Detector};
+use crate::imaging::detect::{Detection, Detector, Search};
 use crate::imaging::image::{Image, Reading};
 use crate::imaging::sharp;
 use crate::imaging::survey::survey;
@@ -189,6 +189,12 @@ impl Extractor {
         Ok(Self { options, detector: Detector::default(), measured: Vec::new() })
     }
 
+    /// The same extractor, with its buffers, for other options. Returns an error if they are invalid.
+    pub fn with_options(self, options: ExtractOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self { options, ..self })
+    }
+
     /// Options of the extractor.
     pub fn options(&self) -> &ExtractOptions {
         &self.options
@@ -286,8 +292,10 @@ fn detect(
             return found.defects.clone();
         }
     }
-    let search = |rows| sharp::find(image, background, sharpness, rows);
-    detector.detect(image, background, sigma, threshold, binned, Some(&search)).defects.clone()
+    let search: &Search<'_> =
+        &|y, rows, found: &mut Defects| sharp::find(background, sharpness, y, rows, found);
+    let search = (sharpness < 1.0).then_some(search);
+    detector.detect(image, background, sigma, threshold, binned, search).defects.clone()
 }
 
 /// Detects the brightest stars of a rich frame, if only these are to be measured. Returns the defects among
@@ -369,12 +377,13 @@ mod tests {
         }
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 64).unwrap();
-        let search = |rows| sharp::find(&image, &background, 0.9, rows);
-        let defects = Arc::new(search(0..height));
+        let defects = Arc::new(sharp::find_all(&image, &background, 0.9));
+        let search: &Search<'_> =
+            &|y, rows, found: &mut Defects| sharp::find(&background, 0.9, y, rows, found);
         assert!(defects.higher_than(10.0) > 100);
         for binned in [false, true] {
             let mut detector = Detector::default();
-            let found = detector.detect(&image, &background, Some(1.2), 5.0, binned, Some(&search)).clone();
+            let found = detector.detect(&image, &background, Some(1.2), 5.0, binned, Some(search)).clone();
             assert_eq!(found.defects, defects);
             let clean = image.without(defects.clone());
             let again = detector.detect(&clean, &background, Some(1.2), 5.0, binned, None);

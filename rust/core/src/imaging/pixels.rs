@@ -4,10 +4,14 @@
 // Inlined functions are parts of loops that `streamed` compiles for several instruction sets.
 #![allow(clippy::inline_always)]
 
-use crate::simd::Work;
+use crate::simd::{LANES, Work};
 
 /// Floating-point pixels of larger absolute value are bad, because sums of their squares could overflow.
 pub(crate) const LIMIT: f32 = 1e15;
+
+/// Number of columns from which the compiler's loop over the pixels of a row, which converts many at once, is
+/// faster than a few at a time.
+const WIDE: usize = 32;
 
 /// A type of pixel values.
 pub trait Pixel: Sized {
@@ -125,10 +129,22 @@ impl Work for ScaledBlock<'_> {
 
 impl ScaledBlock<'_> {
     #[inline(always)]
-    fn convert<T: Copy>(self, rows: &[&[T]], converted: impl Fn(T) -> f32) {
+    fn convert<T: Copy>(self, rows: &[&[T]], converted: impl Fn(T) -> f32 + Copy) {
         let [x, y] = self.from;
         for (out, row) in self.out.chunks_mut(self.stride).zip(&rows[y..]) {
-            for (o, &v) in out[..self.columns].iter_mut().zip(&row[x..x + self.columns]) {
+            let (out, row) = (&mut out[..self.columns], &row[x..x + self.columns]);
+            if self.columns >= WIDE {
+                for (o, &v) in out.iter_mut().zip(row) {
+                    *o = converted(v);
+                }
+                continue;
+            }
+            let (out, rest) = out.as_chunks_mut::<LANES>();
+            let (row, last) = row.as_chunks::<LANES>();
+            for (out, row) in out.iter_mut().zip(row) {
+                *out = row.map(converted);
+            }
+            for (o, &v) in rest.iter_mut().zip(last) {
                 *o = converted(v);
             }
         }

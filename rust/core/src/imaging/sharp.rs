@@ -7,8 +7,6 @@
 // `&` and `|` on booleans make many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use crate::imaging::background::Background;
@@ -85,15 +83,29 @@ impl Neighbours {
     }
 }
 
-/// Finds pixels of some rows whose sharpness, (height - mean of the neighbours) / height, exceeds `limit` by
-/// more than noise explains.
-pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows: Range<usize>) -> Defects {
-    let least = (1.0 - limit) as f32;
-    if least <= 0.0 {
-        return Defects::none(rows.end);
+/// Finds pixels of row `y` whose sharpness, (height - mean of the neighbours) / height, exceeds `limit` by more
+/// than noise explains; `rows` as for [`Search`](crate::imaging::detect::Search).
+pub(crate) fn find(background: &Background, limit: f64, y: usize, rows: [&[f32]; 3], found: &mut Defects) {
+    vectorized(Search { background, y, rows, least: (1.0 - limit) as f32, found });
+}
+
+/// The defects of a whole frame.
+#[cfg(test)]
+pub(crate) fn find_all(image: &Image<'_>, background: &Background, limit: f64) -> Defects {
+    let read = |y: usize| {
+        let mut row = vec![f32::NAN; image.width().next_multiple_of(WORD) + 2];
+        if y < image.height() {
+            image.read(y, 0, &mut row[1..=image.width()]);
+        }
+        row
+    };
+    let mut found = Defects::none(0);
+    for y in 0..image.height() {
+        let rows = [y.wrapping_sub(1), y, y + 1].map(read);
+        find(background, limit, y, rows.each_ref().map(|row| &row[..]), &mut found);
     }
-    let end = rows.end;
-    by_rows(vectorized(Search { image, background, rows, least }), end)
+    found.close(image.height());
+    found
 }
 
 /// Whether so many of the peaks are defects that a search of the whole frame pays.
@@ -162,68 +174,51 @@ struct Defect {
     height: f32,
 }
 
-/// The search of some rows.
+/// The search of row `y`.
 struct Search<'a> {
-    image: &'a Image<'a>,
     background: &'a Background,
-    rows: Range<usize>,
+    y: usize,
+    rows: [&'a [f32]; 3],
     least: f32,
+    found: &'a mut Defects,
 }
 
 impl Work for Search<'_> {
-    type Output = Vec<Defect>;
+    type Output = ();
 
     #[inline(always)]
-    fn call(self) -> Vec<Defect> {
-        let width = self.image.width();
-        // With one more pixel at both ends, which is bad like all pixels outside the frame.
-        let mut row = vec![f32::NAN; width.next_multiple_of(WORD) + 2];
-        let mut found = Vec::new();
-        for y in self.rows.clone() {
-            self.image.read(y, 0, &mut row[1..=width]);
-            for start in (0..width).step_by(SPAN) {
-                let end = (start + SPAN).min(width);
-                let middle = [(start + end) as f32 / 2.0, y as f32];
-                let noise = self.background.noise.at(middle[0], middle[1]);
-                let step = MIN_STEP_SIGMAS * noise;
-                // The level, calculated only if a pixel stands out.
-                let mut known = None;
-                for word in (start..end).step_by(WORD) {
-                    let part = &row[word..word + WORD + 2];
-                    let stands_out =
-                        |k: usize| (part[k + 1] - part[k] > step) | (part[k + 1] - part[k + 2] > step);
-                    if (0..WORD).fold(false, |any, k| any | stands_out(k)) {
-                        let level =
-                            *known.get_or_insert_with(|| self.background.level.at(middle[0], middle[1]));
-                        self.search_word([word, y], part, level, noise, &mut found);
-                    }
+    fn call(mut self) {
+        let row = self.rows[1];
+        let width = row.len() - 2;
+        for start in (0..width).step_by(SPAN) {
+            let end = (start + SPAN).min(width);
+            let middle = [(start + end) as f32 / 2.0, self.y as f32];
+            let noise = self.background.noise.at(middle[0], middle[1]);
+            let step = MIN_STEP_SIGMAS * noise;
+            // The level, calculated only if a pixel stands out.
+            let mut known = None;
+            for word in (start..end).step_by(WORD) {
+                let part = &row[word..word + WORD + 2];
+                let stands_out =
+                    |k: usize| (part[k + 1] - part[k] > step) | (part[k + 1] - part[k + 2] > step);
+                if (0..WORD).fold(false, |any, k| any | stands_out(k)) {
+                    let level = *known.get_or_insert_with(|| self.background.level.at(middle[0], middle[1]));
+                    self.search_word(word, level, noise);
                 }
             }
         }
-        found
     }
 }
 
 impl Search<'_> {
-    /// Adds the pixels that stand out alone among [`WORD`] pixels of row `y` from column `x` on; `part`
-    /// begins one pixel earlier.
+    /// Adds the pixels that stand out alone among [`WORD`] pixels from column `x` on.
     #[inline(always)]
-    fn search_word(&self, [x, y]: [usize; 2], part: &[f32], level: f32, noise: f32, found: &mut Vec<Defect>) {
-        let (left, right) = (x.saturating_sub(1), (x + WORD + 1).min(self.image.width()));
-        let first = usize::from(x == 0);
-        let mut rows = [[f32::NAN; WORD + 2]; 3];
-        rows[1].copy_from_slice(part);
-        for (row, j) in [(0, y.wrapping_sub(1)), (2, y + 1)] {
-            if j < self.image.height() {
-                self.image.read(j, left, &mut rows[row][first..first + right - left]);
-            }
-        }
+    fn search_word(&mut self, x: usize, level: f32, noise: f32) {
+        let rows = self.rows.map(|row| &row[x..x + WORD + 2]);
         // Bad neighbours count as dark here; `judge` ignores them.
-        let mut known = rows;
-        for v in known.as_flattened_mut() {
-            *v = if v.is_nan() { level } else { *v };
-        }
-        let [above, row, below] = &known;
+        let [above, row, below] = rows.map(|row| {
+            std::array::from_fn::<_, { WORD + 2 }, _>(|k| if row[k].is_nan() { level } else { row[k] })
+        });
         let step = MIN_STEP_SIGMAS * noise;
         let mut dark = [false; WORD];
         let mut any = false;
@@ -240,33 +235,26 @@ impl Search<'_> {
             any |= dark[k];
         }
         if any {
-            for k in (0..WORD).filter(|&k| dark[k] && part[k + 1].is_finite()) {
-                self.judge([x + k, y], &rows, k, [level, noise], found);
+            for k in (0..WORD).filter(|&k| dark[k] && rows[1][k + 1].is_finite()) {
+                self.judge(x + k, level, noise);
             }
         }
     }
 
-    /// Adds pixel `k` of the middle one of three rows, which begin one pixel earlier, if it stands out alone.
+    /// Adds the pixel in column `x` if it stands out alone.
     #[inline(never)]
-    fn judge(
-        &self,
-        [x, y]: [usize; 2],
-        rows: &[[f32; WORD + 2]; 3],
-        k: usize,
-        [level, noise]: [f32; 2],
-        found: &mut Vec<Defect>,
-    ) {
+    fn judge(&mut self, x: usize, level: f32, noise: f32) {
         let mut around = Neighbours::NONE;
-        for (j, row) in rows.iter().enumerate() {
-            for (i, &v) in row[k..k + 3].iter().enumerate() {
+        for (j, row) in self.rows.iter().enumerate() {
+            for (i, &v) in row[x..x + 3].iter().enumerate() {
                 if [i, j] != [1, 1] && v.is_finite() {
                     around.add(v - level);
                 }
             }
         }
-        let height = rows[1][k + 1] - level;
+        let height = self.rows[1][x + 1] - level;
         if around.are_dark(height, noise, self.least, ALONE_SIGMAS, PAIRED) {
-            found.push(Defect { x, y, height: height / noise });
+            self.found.push([x, self.y], height / noise);
         }
     }
 }
@@ -306,7 +294,7 @@ mod tests {
         }
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 50).unwrap();
-        let defects = find(&image, &background, 0.9, 0..150);
+        let defects = find_all(&image, &background, 0.9);
         let mut masked = Vec::new();
         let clean = image.without(defects.into());
         for y in 0..150 {
@@ -317,6 +305,6 @@ mod tests {
         let mut expected = hot[1..].to_vec();
         expected.sort_by_key(|&(x, y)| (y, x));
         assert_eq!(masked, expected);
-        assert!(find(&image, &background, 1.0, 0..150).is_empty());
+        assert!(find_all(&image, &background, 1.0).is_empty());
     }
 }

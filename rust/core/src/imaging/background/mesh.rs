@@ -70,23 +70,29 @@ impl Mesh {
     /// The value at every pixel of an image of this width and height, row by row.
     pub fn pixels(&self, [width, height]: [usize; 2]) -> Vec<f32> {
         let mut pixels = vec![0.0; width * height];
-        pixels.par_chunks_mut(width.max(1)).enumerate().for_each_init(
-            RowScratch::default,
-            |scratch, (y, row)| {
-                self.fill_row(y, scratch, row);
-            },
-        );
+        pixels
+            .par_chunks_mut(width.max(1))
+            .enumerate()
+            .for_each_init(Vec::new, |knots, (y, row)| self.along_row(y, knots, row, |_, value| value));
         pixels
     }
 
-    /// Writes the values along row `y` to `out`.
+    /// Puts the elements of `row`, and the values of the mesh along row `y`, through `f`. The buffer holds the
+    /// mesh interpolated at the row.
     #[inline(always)]
-    pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
+    pub(crate) fn along_row(
+        &self,
+        y: usize,
+        knots: &mut Vec<f32>,
+        row: &mut [f32],
+        f: impl Fn(f32, f32) -> f32,
+    ) {
         if self.spacing == [1.0; 2] {
-            out.copy_from_slice(&self.values[y * self.columns..][..out.len()]);
+            for (v, &value) in row.iter_mut().zip(&self.values[y * self.columns..]) {
+                *v = f(*v, value);
+            }
             return;
         }
-        ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
         let (j, v) = locate(y as f32, self.spacing[1], self.rows);
         let j1 = (j + 1).min(self.rows - 1);
         knots.clear();
@@ -95,22 +101,24 @@ impl Mesh {
             low + v * (high - low)
         }));
         if self.columns == 1 {
-            out.fill(knots[0]);
+            for v in row {
+                *v = f(*v, knots[0]);
+            }
             return;
         }
         let spacing = self.spacing[0];
         let (mut start, last) = (0, self.columns - 2);
         for i in 0..=last {
             let end = if i == last {
-                out.len()
+                row.len()
             } else {
-                (((i as f32 + 1.5) * spacing - 0.5).ceil() as usize).min(out.len())
+                (((i as f32 + 1.5) * spacing - 0.5).ceil() as usize).min(row.len())
             };
             let slope = (knots[i + 1] - knots[i]) / spacing;
             let origin = knots[i] - slope * ((i as f32 + 0.5) * spacing - 0.5);
             if start < end {
-                for (o, x) in out[start..end].iter_mut().zip(&ramp[start..end]) {
-                    *o = origin + slope * x;
+                for (v, x) in row[start..end].iter_mut().zip(start as i32..) {
+                    *v = f(*v, origin + slope * x as f32);
                 }
                 start = end;
             }
@@ -135,13 +143,6 @@ impl Mesh {
     pub(crate) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
         Self { values: self.values.iter().map(|&v| f(v)).collect(), ..self.clone() }
     }
-}
-
-/// Buffers for [`Mesh::fill_row`]: the mesh interpolated at the row, and the numbers 0, 1, 2, ….
-#[derive(Debug, Default)]
-pub(crate) struct RowScratch {
-    knots: Vec<f32>,
-    ramp: Vec<f32>,
 }
 
 /// Index of the block centre before `x` and the distance from it in blocks.

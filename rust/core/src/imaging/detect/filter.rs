@@ -9,11 +9,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Scan;
+use super::reader::{self, Reader, Search};
 use super::skewed::Skewed;
-use crate::imaging::background::{Background, Mesh, RowScratch};
+use crate::imaging::background::{Background, Mesh};
 use crate::imaging::defects::Defects;
 use crate::imaging::image::Image;
-use crate::simd::{Work, symmetric, vectorized};
+use crate::simd::{Aligned, LINE, Work, symmetric, vectorized};
 
 /// Half-width of the kernel, in units of its sigma.
 const KERNEL_CUT: f64 = 3.0;
@@ -33,13 +34,10 @@ const BIN: usize = 2;
 pub(super) const SQUARE: usize = 16;
 /// Standard deviation of the rounding error, in quantisation steps.
 const ROUNDING: f32 = 0.288_675;
-/// Filtered rows are padded to a multiple of this many pixels.
-const BLOCK: usize = 32;
-/// Rows that are searched for defects at once, then filtered; few enough to stay in the cache.
-const SEARCHED_ROWS: usize = 16;
-
-/// A function that finds the defects in some rows of the frame.
-pub(crate) type Search<'a> = dyn Fn(Range<usize>) -> Defects + Sync + 'a;
+/// Number of rows that are filtered along y together, in parts of [`PART`] columns. The rows of such a part
+/// stay in the innermost cache.
+const ROWS: usize = 16;
+const PART: usize = 256;
 
 /// The matched filter: a separable Gaussian, applied to (frame - background level) / noise.
 pub(super) struct Filter<'a> {
@@ -147,15 +145,18 @@ impl<'a> Filter<'a> {
         let step = height.div_ceil(NOISE_BANDS);
         let samples: Vec<Vec<f32>> = (0..height.div_ceil(step))
             .into_par_iter()
-            .map(|band| {
-                let (start, end) = (band * step, ((band + 1) * step).min(height));
-                let middle = (start + end).saturating_sub(rows) / 2;
-                let mut sampled = Vec::with_capacity(rows * (width + 2).div_ceil(NOISE_STEP));
-                let rows = middle.max(start)..(middle + rows).min(end);
-                let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
-                vectorized(Pass { filter: self, rows, visit, defects });
-                sampled
-            })
+            .map_init(
+                || self.buffers(),
+                |buffers, band| {
+                    let (start, end) = (band * step, ((band + 1) * step).min(height));
+                    let middle = (start + end).saturating_sub(rows) / 2;
+                    let mut sampled = Vec::with_capacity(rows * (width + 2).div_ceil(NOISE_STEP));
+                    let rows = middle.max(start)..(middle + rows).min(end);
+                    let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
+                    vectorized(Pass { filter: self, rows, visit, defects, buffers });
+                    sampled
+                },
+            )
             .collect();
         let mut noise = Skewed::of(&samples, background.skewness * self.skewness());
         let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
@@ -163,63 +164,82 @@ impl<'a> Filter<'a> {
         noise
     }
 
+    /// Length of a filtered row with zeros at its end.
+    fn padded(&self) -> usize {
+        self.size()[0].next_multiple_of(LINE)
+    }
+
+    /// Buffers for passes of this filter.
+    pub(super) fn buffers(&self) -> Buffers {
+        let (reach, padded) = (self.reach(), self.padded());
+        let line = Line {
+            row: Aligned::filled(0.0, padded + 2 * reach.next_multiple_of(LINE)),
+            lines: [0; BIN].map(|_| vec![0.0; self.image.width()]),
+            knots: Vec::new(),
+        };
+        Buffers {
+            rows: reader::buffer(self.image),
+            line,
+            across: Aligned::filled(0.0, (ROWS + 2 * reach) * padded),
+            filtered: [0; ROWS + 2].map(|_| Aligned::filled(0.0, padded + 2 * LINE)),
+        }
+    }
+
     /// Passes filtered rows to the visitor one by one, and adds the defects that were found in them.
     #[inline(always)]
-    fn triples(&self, rows: Range<usize>, mut visit: Visitor<'_>, found: &mut Defects) {
-        let reach = self.kernel.len() - 1;
+    fn triples(
+        &self,
+        rows: Range<usize>,
+        mut visit: Visitor<'_>,
+        found: &mut Defects,
+        buffers: &mut Buffers,
+    ) {
+        let reach = self.reach();
         let [width, height] = self.size();
-        let padded = width.next_multiple_of(BLOCK);
-        let mut scratch = Scratch::new(self.image.width(), padded, reach);
-        let mut known =
-            Known { defects: Defects::none(0), end: self.bin * rows.start.saturating_sub(reach + 1) };
+        let padded = self.padded();
+        let Buffers { rows: buffer, line, across, filtered } = buffers;
+        let bounds = [rows.start.saturating_sub(reach + 1), rows.end + reach + 1].map(|y| self.bin * y);
+        let mut reader = Reader::new(self.image, self.search, bounds[0]..bounds[1], buffer);
         let along: Vec<[usize; 2]> = (0..=reach).map(|i| [reach - i, reach + i]).collect();
-        // The last 2 reach + 1 rows, filtered along x.
-        let slots = 2 * reach + 1;
+        let slots = across.len() / padded;
         let slot = |y: isize| y.rem_euclid(slots as isize) as usize * padded;
-        let mut across = vec![0.0; slots * padded];
-        let mut filtered = [0; 3].map(|_| vec![0.0_f32; padded + 2]);
-        let first = rows.start as isize - 1;
-        for y in first - reach as isize..first + reach as isize {
-            self.filter_row(y, &mut known, &mut scratch, &along, &mut across[slot(y)..][..padded]);
-        }
         let mut down = along.clone();
-        for y in first..=rows.end as isize {
-            let ahead = y + reach as isize;
-            self.filter_row(ahead, &mut known, &mut scratch, &along, &mut across[slot(ahead)..][..padded]);
-            filtered.rotate_left(1);
-            let out = &mut filtered[2][1..=padded];
-            if y < 0 || y >= height as isize {
-                out.fill(0.0);
-            } else {
-                for (i, taps) in down.iter_mut().enumerate() {
-                    *taps = [slot(y - i as isize), slot(y + i as isize)];
+        // Also the rows above and below.
+        let (mut y, end) = (rows.start as isize - 1, rows.end as isize + 1);
+        let mut ahead = y - reach as isize;
+        while y < end {
+            let count = (end - y).min(ROWS as isize);
+            while ahead < y + count + reach as isize {
+                self.filter_row(ahead, &mut reader, line, &along, &mut across[slot(ahead)..][..padded]);
+                ahead += 1;
+            }
+            for part in (0..padded).step_by(PART) {
+                let part = part..(part + PART).min(padded);
+                for (y, out) in (y..y + count).zip(&mut filtered[2..]) {
+                    for (i, taps) in down.iter_mut().enumerate() {
+                        *taps = [y - i as isize, y + i as isize].map(|y| slot(y) + part.start);
+                    }
+                    symmetric(&self.kernel, &down, across, &mut out[LINE..][part.clone()]);
                 }
-                symmetric(&self.kernel, &down, &across, out);
-                out[width..].fill(0.0);
             }
-            if y > rows.start as isize {
-                let [above, middle, below] = &filtered;
-                visit.visit((y - 1) as usize, width, [above, middle, below]);
+            for (y, out) in (y..y + count).zip(&mut filtered[2..]) {
+                let inside = if (0..height as isize).contains(&y) { width } else { 0 };
+                out[LINE + inside..].fill(0.0);
             }
+            for (y, three) in (y - 1..y - 1 + count).zip(filtered.windows(3)) {
+                if y >= rows.start as isize {
+                    visit.visit(y as usize, width, [0, 1, 2].map(|k| &three[k][LINE - 1..=LINE + padded]));
+                }
+            }
+            filtered.rotate_left(count as usize);
+            y += count;
         }
         if self.search.is_some() {
             // Binning may exclude the last row of the frame.
             let end = if rows.end == height { self.image.height() } else { self.bin * rows.end };
-            self.search_to(end, &mut known);
-            found.extend(&known.defects, self.bin * rows.start..end);
+            reader.read_to(end);
+            found.extend(reader.defects(), self.bin * rows.start..end);
             found.close(end);
-        }
-    }
-
-    /// Finds the defects before row `end` of the frame.
-    #[inline(never)]
-    fn search_to(&self, end: usize, known: &mut Known) {
-        let Some(search) = self.search else { return };
-        while known.end < end {
-            let rows = known.end..(known.end + SEARCHED_ROWS).min(self.image.height());
-            known.end = rows.end;
-            known.defects.extend(&search(rows.clone()), rows.clone());
-            known.defects.close(rows.end);
         }
     }
 
@@ -283,8 +303,8 @@ impl<'a> Filter<'a> {
     fn filter_row(
         &self,
         y: isize,
-        known: &mut Known,
-        scratch: &mut Scratch,
+        reader: &mut Reader<'_>,
+        line: &mut Line,
         along: &[[usize; 2]],
         out: &mut [f32],
     ) {
@@ -293,40 +313,31 @@ impl<'a> Filter<'a> {
             out.fill(0.0);
             return;
         }
-        let (y, reach) = (y as usize, self.kernel.len() - 1);
-        if self.search.is_some() {
-            self.search_to(self.bin * (y + 1), known);
-        }
-        let Scratch { row, lines: [first, second], level, weight, rows } = scratch;
-        let (level, weight) = (&mut level[..width], &mut weight[..width]);
-        self.under.fill_row(y, rows, level);
-        self.weight.fill_row(y, rows, weight);
-        let inner = &mut row[reach..reach + width];
+        let (y, reach) = (y as usize, self.reach());
+        let Line { row, lines: [first, second], knots } = line;
+        let inner = &mut row[reach.next_multiple_of(LINE)..][..width];
+        reader.read_to(self.bin * (y + 1));
         if self.bin == 1 {
-            self.image.read(y, 0, inner);
-            known.defects.blank(y, 0, inner);
-            for ((v, &level), &weight) in inner.iter_mut().zip(&*level).zip(&*weight) {
-                *v = above(*v, level) * weight;
-            }
+            inner.copy_from_slice(reader.row(y, first));
+            self.under.along_row(y, knots, inner, above);
         } else {
-            for (y, line) in [(BIN * y, &mut *first), (BIN * y + 1, &mut *second)] {
-                self.image.read(y, 0, line);
-                known.defects.blank(y, 0, line);
-            }
+            let [first, second] = [reader.row(BIN * y, first), reader.row(BIN * y + 1, second)];
             let pairs = || first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
-            let under = || level.iter().zip(&*weight);
-            for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under()) {
-                *v = (0.25 * ((a + b) + (c + d)) - level) * weight;
+            for (v, (&[a, b], &[c, d])) in inner.iter_mut().zip(pairs()) {
+                *v = 0.25 * ((a + b) + (c + d));
             }
-            if !inner.iter().fold(true, |all, v| all & (v.abs() < f32::INFINITY)) {
-                let under = under();
-                for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under) {
-                    let sum = (above(a, level) + above(b, level)) + (above(c, level) + above(d, level));
-                    *v = 0.25 * sum * weight;
+            if inner.iter().fold(true, |all, v| all & (v.abs() < f32::INFINITY)) {
+                self.under.along_row(y, knots, inner, |v, level| v - level);
+            } else {
+                self.under.along_row(y, knots, inner, |_, level| level);
+                for (v, (&[a, b], &[c, d])) in inner.iter_mut().zip(pairs()) {
+                    *v = 0.25 * ((above(a, *v) + above(b, *v)) + (above(c, *v) + above(d, *v)));
                 }
             }
         }
-        symmetric(&self.kernel, along, row, out);
+        self.weight.along_row(y, knots, inner, |v, weight| v * weight);
+        let start = reach.next_multiple_of(LINE) - reach;
+        symmetric(&self.kernel, along, &row[start..], out);
     }
 }
 
@@ -357,7 +368,7 @@ pub(super) enum Visitor<'a> {
 
 impl Visitor<'_> {
     /// Receives row `y` between the rows above and below it. Each row has one zero before it, and after it
-    /// zeros up to a whole block and one more.
+    /// zeros up to a whole [`LINE`] and one more.
     #[inline(always)]
     fn visit(&mut self, y: usize, width: usize, rows: [&[f32]; 3]) {
         match self {
@@ -383,6 +394,7 @@ pub(super) struct Pass<'a> {
     pub(super) rows: Range<usize>,
     pub(super) visit: Visitor<'a>,
     pub(super) defects: &'a mut Defects,
+    pub(super) buffers: &'a mut Buffers,
 }
 
 impl Work for Pass<'_> {
@@ -390,7 +402,7 @@ impl Work for Pass<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.filter.triples(self.rows, self.visit, self.defects);
+        self.filter.triples(self.rows, self.visit, self.defects, self.buffers);
     }
 }
 
@@ -401,34 +413,26 @@ pub(super) struct Square {
     across: Vec<[f32; SQUARE]>,
 }
 
-/// Buffers of a task.
-struct Scratch {
-    /// A row to be filtered, with room for the kernel on both sides.
-    row: Vec<f32>,
-    /// Two rows of the frame that are binned into one.
+/// Buffers for filtering rows of a frame, to be used for many passes.
+pub(super) struct Buffers {
+    /// Rows of the frame.
+    rows: Aligned,
+    line: Line,
+    /// The last rows that were filtered along x.
+    across: Aligned,
+    /// The last two rows that were filtered along both axes, and the next ones. Each has one [`LINE`] of zeros
+    /// before and after it.
+    filtered: [Aligned; ROWS + 2],
+}
+
+/// Buffers for filtering one row along x.
+struct Line {
+    /// A row to be filtered, with zeros for the kernel on both sides; the first pixel begins a cache line.
+    row: Aligned,
+    /// Two rows of the frame with defects, which are binned into one.
     lines: [Vec<f32>; BIN],
-    level: Vec<f32>,
-    weight: Vec<f32>,
-    rows: RowScratch,
-}
-
-/// The defects that were found in the rows of the frame before `end`.
-struct Known {
-    defects: Defects,
-    end: usize,
-}
-
-impl Scratch {
-    fn new(width: usize, padded: usize, reach: usize) -> Self {
-        let line = || vec![0.0; width];
-        Self {
-            row: vec![0.0; padded + 2 * reach],
-            lines: [line(), line()],
-            level: line(),
-            weight: line(),
-            rows: RowScratch::default(),
-        }
-    }
+    /// A mesh interpolated at a row.
+    knots: Vec<f32>,
 }
 
 #[cfg(test)]
@@ -457,7 +461,8 @@ mod tests {
             let (mut n, mut squares) = (0.0, 0.0);
             let mut sampled = Vec::new();
             let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
-            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit, defects });
+            let buffers = &mut filter.buffers();
+            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit, defects, buffers });
             for s in sampled {
                 n += 1.0;
                 squares += f64::from(s * s);
