@@ -340,9 +340,9 @@ _DEFAULTS = {
 
 @named
 class Extractor:
-    """Extracts the stars of many frames: options are checked once, and buffers are reused.
+    """Extracts the stars of many frames; its options are checked once.
 
-    Threads may share an extractor, but then use it in turn; one for each thread is faster.
+    Threads may share an extractor.
 
     Parameters
     ----------

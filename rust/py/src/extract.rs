@@ -1,6 +1,6 @@
 //! Python bindings of `boresight.Extractor`.
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
 
 use boresight::imaging::background::Mesh;
 use boresight::imaging::extract::{
@@ -21,6 +21,8 @@ use crate::{monitor, parallel};
 const LEAST_BYTES: usize = 24 << 20;
 /// Maximum memory that an extraction takes for each pixel of a crowded image, bytes.
 const BYTES_PER_PIXEL: usize = 10;
+/// Largest image, in pixels, after whose extraction a thread keeps the buffers.
+const KEPT_PIXELS: usize = 1 << 24;
 
 /// Options from Python: a dict with all of these keys.
 #[derive(FromPyObject)]
@@ -201,8 +203,14 @@ pub(crate) fn mesh_pixels<'py>(
 /// Extracts the stars of successive frames.
 #[pyclass(frozen, module = "boresight._core")]
 pub(crate) struct Extractor {
-    core: Mutex<CoreExtractor>,
+    options: ExtractOptions,
     timeout_ms: Option<u64>,
+}
+
+thread_local! {
+    /// The last extractor of this thread, whose buffers are used again. The system takes longer to give memory
+    /// than fast extraction takes to fill it.
+    static SPARE: RefCell<Option<CoreExtractor>> = const { RefCell::new(None) };
 }
 
 #[pymethods]
@@ -210,8 +218,8 @@ impl Extractor {
     #[new]
     fn new(options: Options) -> PyResult<Self> {
         let timeout_ms = options.timeout_ms;
-        let core = CoreExtractor::new(options.check()?).map_err(to_python)?;
-        Ok(Self { core: Mutex::new(core), timeout_ms })
+        let checked = CoreExtractor::new(options.check()?).map_err(to_python)?;
+        Ok(Self { options: checked.options().clone(), timeout_ms })
     }
 
     /// Extracts the stars of an image of a native type with contiguous rows. `mask` is true at bad pixels;
@@ -247,13 +255,18 @@ impl Extractor {
         let limit = self.timeout_ms.map(Limit::new);
         let pixels = image.width() * image.height();
         memory::check("extraction", LEAST_BYTES + BYTES_PER_PIXEL * pixels).map_err(to_python)?;
+        let options = self.options.clone();
         let inner = py.detach(|| {
-            // A frame that failed does not affect the next one, so a poisoned lock is accepted. This thread
-            // holds the lock: a thread of the pool that held it could start another frame of the same
-            // extractor while it waits for a part of this one.
-            let mut guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-            let extractor = &mut *guard;
-            monitor::watch(limit, None, |monitor| extractor.extract(image, monitor))
+            let mut extractor = match SPARE.take() {
+                Some(spare) => spare.with_options(options),
+                None => CoreExtractor::new(options),
+            }
+            .map_err(to_python)?;
+            let found = monitor::watch(limit, None, |monitor| extractor.extract(image, monitor));
+            if pixels <= KEPT_PIXELS {
+                SPARE.set(Some(extractor));
+            }
+            found
         })?;
         Ok(Extraction { inner, size: [image.width(), image.height()] })
     }
