@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -373,6 +374,15 @@ def test_results_pickle_and_do_not_depend_on_threads() -> None:
         thread.join()
     assert all(result.centroids == expected for result in results)
     assert pickle.loads(pickle.dumps(expected)) == expected
+
+
+def test_threads_share_an_extractor() -> None:
+    frames = [field(seed, n=n)[0] for seed, n in ((12, 200), (13, 20), (14, 90), (15, 150))]
+    extractor = Extractor()
+    expected = [extract_centroids(frame).centroids for frame in frames]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(extractor, 3 * frames))
+    assert [result.centroids for result in found] == 3 * expected
 
 
 def test_an_extractor_gives_the_same_whatever_came_before() -> None:

@@ -258,3 +258,36 @@ operator!(Add, add, +);
 operator!(Sub, sub, -);
 operator!(Mul, mul, *);
 operator!(Div, div, /);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_symmetric_filter_is_its_sum(
+            kernel in prop::collection::vec(-1.0_f32..1.0, 1..9),
+            values in prop::collection::vec(-1.0_f32..1.0, 20..90),
+        ) {
+            let reach = kernel.len() - 1;
+            let taps: Vec<[usize; 2]> = (0..=reach).map(|i| [reach - i, reach + i]).collect();
+            let mut out = vec![f32::NAN; values.len() - 2 * reach];
+            symmetric(&kernel, &taps, &values, &mut out);
+            for (x, found) in out.iter().enumerate() {
+                let pairs = (1..=reach).map(|i| kernel[i] * (values[x + reach - i] + values[x + reach + i]));
+                let sum = kernel[0] * values[x + reach] + pairs.sum::<f32>();
+                prop_assert!((found - sum).abs() < 1e-5, "{found} {sum}");
+            }
+        }
+
+        #[test]
+        fn aligned_numbers_begin_a_cache_line(length in 0_usize..100) {
+            let mut numbers = Aligned::filled(7.0, length);
+            numbers.iter_mut().for_each(|n| *n += 1.0);
+            prop_assert_eq!(&numbers[..], &vec![8.0; length][..]);
+            prop_assert!(length == 0 || numbers.as_ptr().align_offset(LINE_BYTES) == 0);
+        }
+    }
+}

@@ -138,3 +138,52 @@ impl<'a> Rows<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads some rows of an image of this size, with defects in one column of each row that is between two
+    /// others, and compares them with those of the image.
+    fn check([width, height]: [usize; 2], range: Range<usize>) {
+        let pixels: Vec<f32> = (0..width * height).map(|k| (k * 7919 % 1000) as f32).collect();
+        let image = Image::from_slice(&pixels, width).unwrap();
+        let column = |y: usize| y * 31 % width;
+        let search: &Search<'_> = &|y, [above, row, below], found: &mut Defects| {
+            for (y, seen) in [(y.wrapping_sub(1), above), (y, row), (y + 1, below)] {
+                let expected = pixels.chunks(width).nth(y).unwrap_or(&[]);
+                assert_eq!(&seen[1..=expected.len()], expected);
+                assert!(seen[0].is_nan() && seen[1 + expected.len()..].iter().all(|v| v.is_nan()));
+                assert!((seen.len() - 2).is_multiple_of(LINE));
+            }
+            if above[1].is_finite() && below[1].is_finite() {
+                found.push([column(y), y], 9.0);
+            }
+        };
+        for search in [None, Some(search)] {
+            let mut buffer = buffer(&image);
+            let mut reader = Reader::new(&image, search, range.clone(), &mut buffer);
+            let mut copy = vec![0.0; width];
+            for y in range.start..range.end.min(height) {
+                reader.read_to(y + 1);
+                let mut expected = pixels[y * width..][..width].to_vec();
+                if search.is_some() && 0 < y && y + 1 < height {
+                    expected[column(y)] = f32::NAN;
+                }
+                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                assert!(reader.row(y, &mut copy).iter().zip(&expected).all(same));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_the_image() {
+        for width in [1, 31, 32, 33, 700, 2 * READ_AT_ONCE] {
+            for height in [1, 2, 3, 40] {
+                check([width, height], 0..height);
+                check([width, height], height / 2..height + 5);
+            }
+        }
+        check([500, 300], 120..250);
+    }
+}
