@@ -69,6 +69,41 @@ def test_many_hot_pixels_leave_the_stars() -> None:
     assert result.rejected["sharp"] > 0.85 * hot.size
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("method", ["psf", "window"])
+def test_hot_columns_and_rows_are_no_stars(axis: int, method: str) -> None:
+    rng = np.random.default_rng(53)
+    shape = (600, 800)
+    x, y = stars(rng, shape, 50)
+    flux = np.exp(rng.uniform(np.log(1e3), np.log(3e4), x.size))
+    image = pixel_gaussian(shape, x, y, flux, 2.4) + rng.normal(100.0, 4.0, shape)
+    lines = np.moveaxis(image, axis, 0)  # Whole lines, and lines that begin in the middle.
+    across = rng.choice(np.arange(5, lines.shape[1] - 5, 7), 12, replace=False)
+    for k, place in enumerate(across):
+        lines[(k % 2) * lines.shape[0] // 2 :, place] += 4.0 * rng.uniform(15.0, 200.0)
+    result = extract_centroids(image, method=method)
+    found, true = match(result, x, y)
+    assert len(result.centroids) - len(found) <= 4
+    place = (x, y)[1 - axis]
+    clear = np.min(np.abs(place[:, None] - across), axis=1) > 4
+    assert clear.sum() > 80
+    assert len(set(true) & set(np.flatnonzero(clear))) >= 0.98 * clear.sum()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_narrow_trails_along_columns_and_rows_are_kept(axis: int) -> None:
+    rng = np.random.default_rng(54)
+    shape = (600, 800)
+    x, y = stars(rng, shape, 60)
+    image = rng.normal(100.0, 4.0, shape)
+    flux = np.exp(rng.uniform(np.log(300), np.log(3e4), x.size))
+    for shift in np.linspace(-10.0, 10.0, 41):
+        along = (shift, 0.0) if axis else (0.0, shift)
+        image += pixel_gaussian(shape, x + along[0], y + along[1], flux / 10, 1.3)
+    _, true = match(extract_centroids(image), x, y, 1.5)
+    assert len(set(true)) >= 0.97 * len(x)
+
+
 def test_a_star_beside_a_hot_pixel_is_kept_without_it() -> None:
     image, x, y, _ = field(52, n=80, fwhm=2.5, low=1e4, high=3e4)
     hot = image.copy()

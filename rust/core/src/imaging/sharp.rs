@@ -27,6 +27,11 @@ const SPARED_BIAS: f32 = 0.2;
 /// Factor of the first test, of three of the four nearest neighbours: they may have all the light of seven
 /// neighbours.
 const PRETEST_FACTOR: f32 = 7.0;
+/// A line of pixels is too narrow for a star or its trail if the pixels beside it have less than this fraction
+/// of its height. Those of a trail of stars of 1.1 pixels FWHM have 0.17.
+const LINE_SIDES: f32 = 0.15;
+/// Least height of the pixels before and after the highest pixel of such a line, as a fraction of its height.
+const LINE_LIKENESS: f32 = 0.5;
 /// Least number of good neighbours for a decision.
 const MIN_NEIGHBOURS: usize = 5;
 /// Number of peaks that are sampled to decide whether the whole frame is searched for defects.
@@ -141,30 +146,69 @@ fn by_rows(found: Vec<Defect>, end: usize) -> Defects {
     defects
 }
 
+/// The 5 x 5 pixels around a peak less the background, as far as they are in the frame.
+struct Around {
+    heights: [[f32; 5]; 5],
+    /// Column and row of the first pixel.
+    origin: [usize; 2],
+    /// Column and row of the highest of the inner 3 x 3 pixels, from the first pixel.
+    top: [usize; 2],
+    noise: f32,
+}
+
+impl Around {
+    fn of(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<Self> {
+        let [level, noise] =
+            [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
+        let mut heights = [[f32::NAN; 5]; 5];
+        let origin = [peak.x, peak.y].map(|v| v.saturating_sub(2));
+        let columns = (image.width() - origin[0]).min(5);
+        let rows = (image.height() - origin[1]).min(5);
+        image.read_block(origin, columns, heights[..rows].as_flattened_mut(), 5);
+        heights.as_flattened_mut().iter_mut().for_each(|v| *v -= level);
+        let inner = (1..4).flat_map(|j| (1..4).map(move |i| [i, j]));
+        let top = inner.max_by(|a, b| heights[a[1]][a[0]].total_cmp(&heights[b[1]][b[0]]))?;
+        Some(Self { heights, origin, top, noise })
+    }
+
+    /// Height of the pixel at this offset from the highest one.
+    fn at(&self, [x, y]: [isize; 2]) -> f32 {
+        self.heights[self.top[1].wrapping_add_signed(y)][self.top[0].wrapping_add_signed(x)]
+    }
+
+    /// The good ones of some neighbours of the highest pixel.
+    fn neighbours(&self, offsets: impl Iterator<Item = [isize; 2]>) -> Neighbours {
+        let mut around = Neighbours::NONE;
+        for v in offsets.map(|offset| self.at(offset)).filter(|v| v.is_finite()) {
+            around.add(v);
+        }
+        around
+    }
+}
+
 /// The highest of the 3 x 3 pixels around a peak, if it stands out alone.
 fn lone_near(image: &Image<'_>, background: &Background, peak: &Peak, least: f32) -> Option<Defect> {
-    let [level, noise] =
-        [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
-    let mut pixels = [[f32::NAN; 5]; 5];
-    let origin = [peak.x, peak.y].map(|v| v.saturating_sub(2));
-    let columns = (image.width() - origin[0]).min(5);
-    let rows = (image.height() - origin[1]).min(5);
-    image.read_block(origin, columns, pixels[..rows].as_flattened_mut(), 5);
-    let inner = (1..4).flat_map(|j| (1..4).map(move |i| [i, j]));
-    let [i, j] = inner.max_by(|a, b| pixels[a[1]][a[0]].total_cmp(&pixels[b[1]][b[0]]))?;
-    let mut around = Neighbours::NONE;
-    for (y, row) in pixels.iter().enumerate().skip(j - 1).take(3) {
-        for (x, v) in row.iter().enumerate().skip(i - 1).take(3) {
-            if [x, y] != [i, j] && v.is_finite() {
-                around.add(v - level);
-            }
-        }
-    }
-    let height = pixels[j][i] - level;
-    around.are_dark(height, noise, least, ALONE_SIGMAS, PAIRED).then(|| Defect {
-        x: origin[0] + i,
-        y: origin[1] + j,
+    let around = Around::of(image, background, peak)?;
+    let square = (-1..=1).flat_map(|y| (-1..=1).map(move |x| [x, y]));
+    let neighbours = around.neighbours(square.filter(|&offset| offset != [0, 0]));
+    let (height, noise) = (around.at([0, 0]), around.noise);
+    neighbours.are_dark(height, noise, least, ALONE_SIGMAS, PAIRED).then(|| Defect {
+        x: around.origin[0] + around.top[0],
+        y: around.origin[1] + around.top[1],
         height: height / noise,
+    })
+}
+
+/// Whether a peak is on a line of single pixels along a column or a row, such as a hot column of a detector.
+pub(crate) fn is_on_line(image: &Image<'_>, background: &Background, peak: &Peak) -> bool {
+    let Some(around) = Around::of(image, background, peak) else { return false };
+    let (height, noise) = (around.at([0, 0]), around.noise);
+    [[0, 1], [1, 0]].into_iter().any(|[x, y]: [isize; 2]| {
+        let bright = |along: isize| around.at([along * x, along * y]) >= LINE_LIKENESS * height;
+        let beside = [-1, 1].into_iter().flat_map(|s| (-1..=1).map(move |t| [t * x + s * y, t * y + s * x]));
+        bright(-1)
+            && bright(1)
+            && around.neighbours(beside).are_dark(height, noise, LINE_SIDES, ALONE_SIGMAS, 0)
     })
 }
 

@@ -9,11 +9,15 @@ use crate::imaging::background::Background;
 use crate::imaging::blobs::Blob;
 use crate::imaging::detect::Peak;
 use crate::imaging::image::Image;
+use crate::imaging::sharp;
 
 /// Number of pixels from which a blob is large. In large blobs, peaks must stand out from their surroundings:
 /// stars in a crowd or in front of a nebula do, noise and edges in the light of a beam, a lamp or a roof do
 /// not.
 const LARGE_BLOB: usize = 1000;
+/// Length of a blob, in pixels, from which its peaks may be on a hot column. Shorter ones have the shape of a
+/// star, or are refused for theirs.
+const LONG_BLOB: usize = 16;
 /// Offsets in columns and rows from a peak to the places around it with which it is compared.
 const RING: [[isize; 2]; 16] = [
     [5, 0],
@@ -86,7 +90,7 @@ pub(super) fn select(frame: &Frame<'_>) -> Chosen {
 
 /// Peaks in blobs of the right size, away from the border.
 fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
-    let &Frame { image, detection, options, .. } = frame;
+    let &Frame { image, background, detection, options, .. } = frame;
     let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
     for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
         rejected.too_small += usize::from(blob.pixels < options.min_pixels);
@@ -94,6 +98,7 @@ fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
     }
     let margin = options.border_margin;
     let inside = |i: usize, n: usize| i >= margin && i + margin < n;
+    let refuses_sharp = options.max_sharpness.is_some();
     detection
         .peaks
         .iter()
@@ -105,6 +110,12 @@ fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
             let keep = inside(peak.x, image.width()) && inside(peak.y, image.height());
             rejected.border += usize::from(!keep);
             keep
+        })
+        .filter(|peak| {
+            let long = detection.blobs[peak.blob].size() >= LONG_BLOB;
+            let line = refuses_sharp && long && sharp::is_on_line(image, background, peak);
+            rejected.sharp += usize::from(line);
+            !line
         })
         .copied()
         .collect()
