@@ -80,10 +80,10 @@ def test_hot_columns_and_rows_are_no_stars(axis: int, method: str) -> None:
     lines = np.moveaxis(image, axis, 0)  # Whole lines, and lines that begin in the middle.
     across = rng.choice(np.arange(5, lines.shape[1] - 5, 7), 12, replace=False)
     for k, place in enumerate(across):
-        lines[(k % 2) * lines.shape[0] // 2 :, place] += 4.0 * rng.uniform(15.0, 200.0)
+        lines[(k % 2) * lines.shape[0] // 2 :, place] += 4.0 * rng.uniform(8.0, 200.0)
     result = extract_centroids(image, method=method)
     found, true = match(result, x, y)
-    assert len(result.centroids) - len(found) <= 4
+    assert len(result.centroids) - len(found) <= 1
     place = (x, y)[1 - axis]
     clear = np.min(np.abs(place[:, None] - across), axis=1) > 4
     assert clear.sum() > 80

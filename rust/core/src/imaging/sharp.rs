@@ -199,16 +199,15 @@ fn lone_near(image: &Image<'_>, background: &Background, peak: &Peak, least: f32
     })
 }
 
-/// Whether a peak is on a line of single pixels along a column or a row, such as a hot column of a detector.
-pub(crate) fn is_on_line(image: &Image<'_>, background: &Background, peak: &Peak) -> bool {
+/// Whether a peak is on a line of single pixels along a column or a row, such as a hot column of a detector, by
+/// this many sigmas.
+pub(crate) fn is_on_line(image: &Image<'_>, background: &Background, peak: &Peak, sigmas: f32) -> bool {
     let Some(around) = Around::of(image, background, peak) else { return false };
     let (height, noise) = (around.at([0, 0]), around.noise);
     [[0, 1], [1, 0]].into_iter().any(|[x, y]: [isize; 2]| {
         let bright = |along: isize| around.at([along * x, along * y]) >= LINE_LIKENESS * height;
         let beside = [-1, 1].into_iter().flat_map(|s| (-1..=1).map(move |t| [t * x + s * y, t * y + s * x]));
-        bright(-1)
-            && bright(1)
-            && around.neighbours(beside).are_dark(height, noise, LINE_SIDES, ALONE_SIGMAS, 0)
+        bright(-1) && bright(1) && around.neighbours(beside).are_dark(height, noise, LINE_SIDES, sigmas, 0)
     })
 }
 

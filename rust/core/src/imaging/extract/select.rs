@@ -18,6 +18,9 @@ const LARGE_BLOB: usize = 1000;
 /// Length of a blob, in pixels, from which its peaks may be on a hot column. Shorter ones have the shape of a
 /// star, or are refused for theirs.
 const LONG_BLOB: usize = 16;
+/// Significance, in sigmas, with which the pixels beside a line must be darker than those beside a star. If this
+/// holds for half of the peaks of a blob, the others need not be significant.
+const LINE_SIGMAS: f32 = 2.0;
 /// Offsets in columns and rows from a peak to the places around it with which it is compared.
 const RING: [[isize; 2]; 16] = [
     [5, 0],
@@ -75,6 +78,11 @@ pub(super) type Chosen = (Vec<Peak>, Rejected);
 pub(super) fn select(frame: &Frame<'_>) -> Chosen {
     let mut rejected = Rejected::default();
     let mut peaks = of_right_size(frame, &mut rejected);
+    if frame.options.max_sharpness.is_some() {
+        let all = peaks.len();
+        peaks = off_lines(frame, &peaks);
+        rejected.sharp += all - peaks.len();
+    }
     let most = most_stars(frame.image, PIXELS_PER_PEAK);
     rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
     let crowd = Crowd::new(frame, &peaks);
@@ -90,7 +98,7 @@ pub(super) fn select(frame: &Frame<'_>) -> Chosen {
 
 /// Peaks in blobs of the right size, away from the border.
 fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
-    let &Frame { image, background, detection, options, .. } = frame;
+    let &Frame { image, detection, options, .. } = frame;
     let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
     for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
         rejected.too_small += usize::from(blob.pixels < options.min_pixels);
@@ -98,7 +106,6 @@ fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
     }
     let margin = options.border_margin;
     let inside = |i: usize, n: usize| i >= margin && i + margin < n;
-    let refuses_sharp = options.max_sharpness.is_some();
     detection
         .peaks
         .iter()
@@ -111,14 +118,27 @@ fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
             rejected.border += usize::from(!keep);
             keep
         })
-        .filter(|peak| {
-            let long = detection.blobs[peak.blob].size() >= LONG_BLOB;
-            let line = refuses_sharp && long && sharp::is_on_line(image, background, peak);
-            rejected.sharp += usize::from(line);
-            !line
-        })
         .copied()
         .collect()
+}
+
+/// The peaks that are not on hot columns or rows.
+fn off_lines(frame: &Frame<'_>, peaks: &[Peak]) -> Vec<Peak> {
+    let &Frame { image, background, detection, .. } = frame;
+    let is_long = |peak: &Peak| detection.blobs[peak.blob].size() >= LONG_BLOB;
+    let on_line = |peak: &Peak, sigmas| sharp::is_on_line(image, background, peak, sigmas);
+    let certain: Vec<bool> =
+        peaks.par_iter().map(|peak| is_long(peak) && on_line(peak, LINE_SIGMAS)).collect();
+    // For each long blob, the number of peaks and of those that certainly are on a line.
+    let mut counts: HashMap<usize, [usize; 2]> = HashMap::new();
+    for (peak, &line) in peaks.iter().zip(&certain).filter(|(peak, _)| is_long(peak)) {
+        let [all, lines] = counts.entry(peak.blob).or_default();
+        (*all, *lines) = (*all + 1, *lines + usize::from(line));
+    }
+    let in_line = |peak: &Peak| counts.get(&peak.blob).is_some_and(|[all, lines]| 2 * lines >= *all);
+    let line = |peak: &Peak, certain| certain || in_line(peak) && on_line(peak, 0.0);
+    let kept = peaks.iter().zip(certain).filter(|&(peak, certain)| !line(peak, certain));
+    kept.map(|(peak, _)| *peak).collect()
 }
 
 /// Peaks of a frame, with the photon noise in large blobs.
